@@ -1,10 +1,15 @@
 //! `phalanx check`: policies that say what hardly anybody means are told so, with line and help, and good ones are left alone.
 
+mod faults;
+
 use std::path::Path;
 
+use phalanx_model::{Clock, SystemClock};
 use serde_json::Value;
 
 use crate::support::*;
+
+use faults::{FAULTS, Fault, INNER, POLICY, RULES, SETTINGS};
 
 /// What `check` says of a folder's settings.
 fn checked(folder: &Path, args: &[&str]) -> (bool, Vec<Value>) {
@@ -20,177 +25,130 @@ fn good_settings_get_no_advice() {
     let good = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/blackbox/good");
     let mut folders: Vec<_> = std::fs::read_dir(good).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
-    assert!(folders.len() >= 10, "{folders:?}");
+    assert!(folders.len() >= 18, "{folders:?}");
+    let soon = in_100_days();
     for folder in folders {
-        let (is_good, found) = checked(&folder, &["--strict"]);
+        let copy = tempfile::tempdir().unwrap();
+        for file in std::fs::read_dir(&folder).unwrap() {
+            let file = file.unwrap();
+            let text = std::fs::read_to_string(file.path()).unwrap().replace("{soon}", &soon);
+            std::fs::write(copy.path().join(file.file_name()), text).unwrap();
+        }
+        let (is_good, found) = checked(copy.path(), &["--strict"]);
         assert!(is_good && found.is_empty(), "{}: {found:?}", folder.display());
     }
 }
 
-/// A fault in otherwise good settings.
-struct Fault {
-    file: &'static str,
-    /// The line in whose place it stands begins so.
-    at: &'static str,
-    says: &'static str,
-    /// What is to be said of it.
-    told: &'static str,
+#[test]
+fn faults_that_are_no_mistakes_are_told_with_line_and_help() {
+    let soon = in_100_days();
+    std::thread::scope(|scope| {
+        for some in FAULTS.chunks(FAULTS.len().div_ceil(4)) {
+            scope.spawn(|| some.iter().for_each(|fault| is_told(fault, &soon)));
+        }
+    });
 }
 
-const SETTINGS: &str = "policy = \"policy.toml\"\n[listen]\naddress = [\"127.0.0.1:8080\"]\n[fleet]\nid = \"shop\"\nurl = \"nats://10.0.0.5:4222\"\n";
-const POLICY: &str = r#"version = 1
-allow = []
-operator_networks = ["127.0.0.0/8"]
-[strikes]
-[detection]
-[[apps]]
-name = "shop"
-upstream = "http://127.0.0.1:3000"
-extra_rules = ["own.conf"]
-mode = "block"
-[apps.classes]
-[apps.limits]
-[[apps.rate_limits]]
-name = "all"
-key = "ip"
-paths = ["/search", "/shop"]
-rate = "60/m"
-[apps.response_headers.set]
-[[apps.routes]]
-path = "/shop"
-"#;
-const RULES: &str = "SecRule ARGS:note \"@contains forbidden\" \"id:1001,phase:2,deny\"\n";
-
-const FAULTS: [Fault; 41] = [
-    policy("allow", "allow = [\"198.0.0.0/7\"]", "33554432 addresses (198.0.0.0/7) are never refused"),
-    policy("allow", "allow = [\"0.0.0.0/0\"]", "holds every address: nothing is refused any more"),
-    policy("allow", "allow = [\"2001:db8::/20\"]", "all addresses of 2001::/20 are never refused"),
-    policy("operator_networks", "operator_networks = [\"198.51.0.0/15\"]", "are never banned"),
-    policy("[strikes]", "[strikes]\ncount = 5\nwindow = \"2s\"", "most scanners are slower"),
-    policy("[detection]", "[detection]\nmode = \"off\"", "seen by nobody"),
-    policy("mode", "mode = \"observe\"", "attacks on `shop` are recorded and passed on"),
-    policy("mode", "mode = \"off\"", "no rule looks at requests to `shop`"),
-    policy("mode", "on_error = \"allow\"", "is passed on uninspected"),
-    policy(
-        "[apps.classes]",
-        "[apps.classes]\ndetection = \"observe\"",
-        "rules that look for them do not block",
-    ),
-    policy("[apps.classes]", "[apps.classes]\ndetection = \"off\"", "rules that look for them do not block"),
-    policy("[apps.limits]", "[apps.limits]\nbody_held = \"4 KiB\"", "behind the first 4 KiB of a body"),
-    policy("mode", "trust_forwarded = [\"0.0.0.0/0\"]", "any client can claim any address"),
-    policy("mode", "trust_forwarded = [\"192.0.0.0/4\"]", "bans and limits are theirs to avoid"),
-    policy("mode", "allow_networks = [\"0.0.0.0/1\", \"203.0.113.0/24\"]", "keeps hardly anybody out"),
-    policy("mode", "allow_networks = [\"10.1.0.0/16\"]\ndeny_networks = [\"10.0.0.0/8\"]", "nobody may ask"),
-    policy("upstream", "upstream = \"http://203.0.113.9:80\"", "it is a public address, without TLS"),
-    policy("upstream", "upstream = \"https://203.0.113.9\"", "past all that protects it here"),
-    policy(
-        "mode",
-        "accounts = { logins = [{ path = \"/enter\" }] }",
-        "tried at /enter as fast as it answers",
-    ),
-    policy("rate", "rate = \"60/m\"\naction = \"observe\"", "`all` refuses nobody"),
-    policy("key", "key = \"header:x-key\"", "clients choose what they are counted by"),
-    policy(
-        "rate",
-        "rate = \"60/m\"\n[[apps.rate_limits]]\nname = \"search\"\nkey = \"ip\"\npaths = [\"/search\"]\nrate = \"100/m\"",
-        "`search` is never reached: `all` admits no more",
-    ),
-    policy(
-        "[apps.response_headers.set]",
-        "[apps.response_headers.set]\nAccess-Control-Allow-Origin = \"*\"\nAccess-Control-Allow-Credentials = \"true\"",
-        "pages of any site may ask in the name of whoever is logged in",
-    ),
-    policy("path =", "path = \"/wp-admin\"", "/wp-admin is for those who run the app, and open to everybody"),
-    policy(
-        "path =",
-        "path = \"/shop\"\nmode = \"off\"\nheaders = { X-Internal = true }",
-        "chooses less protection (`mode`)",
-    ),
-    policy("path =", "path = \"/\"\nmode = \"observe\"", "the route takes all requests"),
-    policy(
-        "path =",
-        "path = \"/shop\"\nredirect = { to = \"http://shop.example{path}\" }",
-        "a place without TLS",
-    ),
-    policy(
-        "[apps.limits]",
-        "[apps.limits]\n[[apps.exclusions]]\nrules = [8512000]\nowner = \"ann\"\nreason = \"ticket\"\nuntil = \"never\"",
-        "no request is looked at by these rules any more",
-    ),
-    policy(
-        "[apps.limits]",
-        "[apps.limits]\n[[apps.exclusions]]\nrules = [8512000]\ntarget = \"ARGS\"\nowner = \"ann\"\nreason = \"ticket\"\nuntil = \"never\"",
-        "these rules look at no argument any more",
-    ),
-    policy(
-        "upstream",
-        "upstream = \"https://10.0.0.9\"\nupstream_tls = { verify = false }",
-        "whoever is between the node and the upstream can read and change everything",
-    ),
-    policy(
-        "[apps.limits]",
-        "[apps.limits]\n[[apps.exclusions]]\nrules = [8512000]\ntarget = \"ARGS:note\"\npath = \"/shop\"\nowner = \"ann\"\nreason = \"ticket\"\nuntil = 2024-01-31",
-        "an exclusion of app `shop` has ended",
-    ),
-    rules("SecRuleEngine DetectionOnly", "rules refuse nothing any more"),
-    rules("SecRequestBodyAccess Off", "no rule sees what is sent in a body"),
-    rules("SecRuleRemoveById 8510000-8519999", "rules 8510000 to 8519999 are removed"),
-    rules("SecRuleRemoveByTag \"phalanx/attack\"", "all rules with the tag `phalanx/attack` are removed"),
-    rules("SecRuleUpdateTargetByTag \"phalanx/attack\" \"!ARGS\"", "blind for all of ARGS"),
-    rules(
-        "SecRule REQUEST_HEADERS:User-Agent \"@contains monitor\" \"id:1002,phase:1,pass,nolog,ctl:ruleEngine=Off\"",
-        "all rules are off for whoever sends what the rule looks for",
-    ),
-    rules("SecAction \"id:1002,phase:1,nolog,allow\"", "no later rule looks for all requests"),
-    settings("address", "address = [\"0.0.0.0:8080\"]", "there is no listener with TLS"),
-    settings("url", "url = \"nats://203.0.113.5:4222\"", "over 203.0.113.5:4222 can be read on its way"),
-    settings("[fleet]", "[sandbox]\nfiles = false\n[fleet]", "may touch all that its user may"),
-];
-
-const fn policy(at: &'static str, says: &'static str, told: &'static str) -> Fault {
-    Fault { file: "policy.toml", at, says, told }
-}
-
-const fn rules(says: &'static str, told: &'static str) -> Fault {
-    Fault { file: "own.conf", at: "SecRule", says, told }
-}
-
-const fn settings(at: &'static str, says: &'static str, told: &'static str) -> Fault {
-    Fault { file: "phalanx.toml", at, says, told }
+/// Whether a fault is told, and nothing beside it, as a warning that only `--strict` fails on.
+fn is_told(Fault { file, at, says, told }: &Fault, soon: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let says = says.replace("{soon}", soon);
+    let mut lines = 0..0;
+    let inner = ("inner.inc", INNER);
+    for (name, text) in [("phalanx.toml", SETTINGS), ("policy.toml", POLICY), ("own.conf", RULES), inner] {
+        let place = text.lines().position(|line| name == *file && line.starts_with(at));
+        let text: Vec<&str> = text
+            .lines()
+            .enumerate()
+            .map(|(line, text)| if Some(line) == place { says.as_str() } else { text })
+            .collect();
+        std::fs::write(folder.path().join(name), text.join("\n") + "\n").unwrap();
+        if let Some(place) = place {
+            lines = place..place + says.lines().count();
+        }
+    }
+    let (is_good, found) = checked(folder.path(), &["--strict"]);
+    let [one] = found.as_slice() else { panic!("{says}: {found:?}") };
+    assert!(!is_good && one["level"] == "warning" && one["help"].is_string(), "{says}: {one}");
+    assert!(one["message"].as_str().unwrap().contains(told), "{says}: {one}");
+    // What is included stands there.
+    let file = if says.starts_with("Include") { "inner.inc" } else { file };
+    assert!(one["file"].as_str().unwrap().ends_with(file), "{says}: {one}");
+    let line = usize::try_from(one["line"].as_u64().unwrap()).unwrap();
+    if file == "inner.inc" {
+        assert_eq!(line, 2, "{says}: {one}");
+        return;
+    }
+    // Where it stands, or the head of its table.
+    let text = std::fs::read_to_string(folder.path().join(file)).unwrap();
+    let head = text.lines().take(lines.start).collect::<Vec<_>>();
+    let head = head.iter().rposition(|line| line.starts_with('['));
+    let is_there = line.checked_sub(1).is_some_and(|line| lines.contains(&line) || Some(line) == head);
+    assert!(is_there, "{says}: {one}");
 }
 
 #[test]
-fn faults_that_are_no_mistakes_are_told_with_line_and_help() {
-    for Fault { file, at, says, told } in &FAULTS {
-        let folder = tempfile::tempdir().unwrap();
-        let mut lines = 0..0;
-        for (name, text) in [("phalanx.toml", SETTINGS), ("policy.toml", POLICY), ("own.conf", RULES)] {
-            let place = text.lines().position(|line| name == *file && line.starts_with(at));
-            let text: Vec<&str> = text
-                .lines()
-                .enumerate()
-                .map(|(line, text)| if Some(line) == place { says } else { text })
-                .collect();
-            std::fs::write(folder.path().join(name), text.join("\n") + "\n").unwrap();
-            if let Some(place) = place {
-                lines = place..place + says.lines().count();
-            }
-        }
+fn a_host_without_a_certificate_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let settings = "policy = \"policy.toml\"\n[[listen.tls]]\naddress = \"127.0.0.1:8443\"\n[acme]\ndirectory = \"https://acme.example/directory\"\nchallenge = \"tls-alpn-01\"\nhosts = [\"shop.example\"]\nagree_to_terms = true\n";
+    write("phalanx.toml", settings);
+    write(
+        "policy.toml",
+        "[[apps]]\nname = \"shop\"\nhosts = [\"shop.example\", \"m.shop.example\"]\nupstream = \"http://127.0.0.1:3000\"\n",
+    );
+    let (is_good, found) = checked(folder.path(), &[]);
+    let [one] = found.as_slice() else { panic!("{found:?}") };
+    assert!(is_good && one["line"] == 4, "{one}");
+    assert!(one["message"].as_str().unwrap().starts_with("no certificate is for m.shop.example"), "{one}");
+}
+
+#[test]
+fn a_text_that_is_no_utf8_is_told_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &[u8]| std::fs::write(folder.path().join(name), text).unwrap();
+    write("phalanx.toml", SETTINGS.as_bytes());
+    write("own.conf", RULES.as_bytes());
+    for (name, line) in [("policy.toml", 3), ("phalanx.toml", 3)] {
+        write("policy.toml", POLICY.as_bytes());
+        write(name, b"# one\n# two\nname = \"caf\xe9\"\n");
         let (is_good, found) = checked(folder.path(), &[]);
-        assert!(is_good, "{says}: {found:?}");
-        let [one] = found.as_slice() else { panic!("{says}: {found:?}") };
-        let message = one["message"].as_str().unwrap();
-        assert!(message.contains(told), "{says}: {one}");
-        assert!(one["file"].as_str().unwrap().ends_with(file), "{says}: {one}");
-        // Where it stands, or the head of its table.
-        let text = std::fs::read_to_string(folder.path().join(file)).unwrap();
-        let head = text.lines().take(lines.start).collect::<Vec<_>>();
-        let head = head.iter().rposition(|line| line.starts_with('['));
-        let line = usize::try_from(one["line"].as_u64().unwrap()).unwrap();
-        let is_there = line.checked_sub(1).is_some_and(|line| lines.contains(&line) || Some(line) == head);
-        assert!(is_there, "{says}: {one}");
-        let (is_good, _) = checked(folder.path(), &["--strict"]);
-        assert!(!is_good, "{says}");
+        let [one] = found.as_slice() else { panic!("{found:?}") };
+        assert!(!is_good && one["line"] == line && one["message"] == "this line is not UTF-8", "{one}");
+        assert!(one["file"].as_str().unwrap().ends_with(name), "{one}");
     }
+}
+
+#[test]
+fn a_file_that_is_missing_is_told_where_it_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("phalanx.toml", SETTINGS);
+    write("policy.toml", &POLICY.replace("own.conf", "gone.conf"));
+    let (is_good, found) = checked(folder.path(), &[]);
+    let [one] = found.as_slice() else { panic!("{found:?}") };
+    assert!(
+        !is_good && one["message"] == "there is no file or folder `gone.conf`" && one["line"] == 9,
+        "{one}"
+    );
+    assert!(one["file"].as_str().unwrap().ends_with("policy.toml") && one["help"].is_string(), "{one}");
+    write("phalanx.toml", &SETTINGS.replace("policy.toml", "gone.toml"));
+    let (_, found) = checked(folder.path(), &[]);
+    let [one] = found.as_slice() else { panic!("{found:?}") };
+    assert!(one["file"].as_str().unwrap().ends_with("phalanx.toml") && one["line"] == 1, "{one}");
+}
+
+/// A day as TOML has it.
+fn in_100_days() -> String {
+    let mut days = SystemClock.now_ms() / 86_400_000 + 100;
+    let mut year = 1970;
+    let length = |year: u64| {
+        365 + u64::from(year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)))
+    };
+    while days >= length(year) {
+        days -= length(year);
+        year += 1;
+    }
+    // Each month has 28 days at least.
+    format!("{year}-{:02}-{:02}", (days / 31 + 1).min(12), days % 28 + 1)
 }

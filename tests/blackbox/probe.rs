@@ -95,12 +95,43 @@ fn from_outside_each_upstream_is_tried_where_it_is() {
     // This machine's loopback is nobody's upstream from outside.
     let output = phalanx(&["probe", "-c", &settings, "--outside"]).output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && told.contains("0 tried, none can be reached"), "{output:?}");
+    assert!(output.status.success() && told.contains("nothing was tried"), "{output:?}");
     let output =
         phalanx(&["probe", "-c", &settings, "--outside", "--address", "127.0.0.3"]).output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1));
     assert!(told.contains("REACHABLE") && told.contains("help: let the app listen on 127.0.0.1"), "{told}");
+}
+
+#[test]
+fn an_app_that_does_not_run_is_not_taken_for_one_that_is_closed() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (is_good, told) = probed(&format!("http://127.0.0.1:{port}"));
+    assert!(is_good, "{told}");
+    assert!(told["notes"][0].as_str().unwrap().contains("nothing answers there now"), "{told}");
+    let (is_good, told) = probed("http://no-such-name.invalid");
+    assert!(!is_good && told["ok"] == false && told["tried"].as_array().unwrap().is_empty(), "{told}");
+    assert!(told["notes"][0].as_str().unwrap().contains("its name leads nowhere"), "{told}");
+}
+
+#[test]
+fn an_app_on_all_addresses_is_found_by_either_family_and_not_where_the_node_reaches_it() {
+    let Ok(listener) = TcpListener::bind("[::1]:0") else {
+        eprintln!("skipped: this machine has no IPv6");
+        return;
+    };
+    let port = listener.local_addr().unwrap().port();
+    let folder = tempfile::tempdir().unwrap();
+    let settings = write(folder.path(), &format!("https://[::1]:{port}"));
+    let args = ["probe", "-c", &settings, "--address", "::1", "--timeout", "1s", "--json"];
+    let output = phalanx(&args).output().unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    assert!(output.status.success() && told["notes"].as_array().unwrap().is_empty(), "{told}");
+    drop(listener);
+    let listener = TcpListener::bind("[::]:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (is_good, told) = probed(&format!("https://[::1]:{port}"));
+    assert!(!is_good && at_other(&told)["result"] == "takes_connections", "{told}");
 }
 
 #[test]

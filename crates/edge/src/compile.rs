@@ -14,10 +14,10 @@ use phalanx_policy::crawler;
 use phalanx_policy::exclusion;
 use phalanx_policy::policy;
 use phalanx_policy::seclang::ir::RuleEngine;
-use phalanx_policy::seclang::{LoadOptions, load_dirs_from, load_texts, read_text};
+use phalanx_policy::seclang::{LoadOptions, load_baseline, load_dirs_from, read_text};
 use phalanx_policy::{
     AddressFrom, App, ChallengeUse, Classes, Diagnostic, Files, Networks, Policy, RateAction, RateKey, Route,
-    RuleSource, Server, Upstreams, baseline, route,
+    RuleSource, Server, Upstreams, route,
 };
 
 use crate::balance::group::UpstreamGroup;
@@ -415,12 +415,7 @@ impl Programs<'_> {
             extra_before: vec![("exclusions of the policy".to_owned(), key.exclusions.clone())],
         };
         let mut loaded = match &key.rules {
-            RuleSource::Baseline => {
-                let extra = read_files(self.files, &key.extra_rules)?;
-                let extra = extra.iter().map(|(name, text)| (name.as_str(), text.as_str()));
-                let texts: Vec<(&str, &str)> = baseline().iter().copied().chain(extra).collect();
-                load_texts(&texts, &options)?
-            }
+            RuleSource::Baseline => load_baseline(self.files, &key.extra_rules, &options)?,
             RuleSource::Dirs(dirs) => {
                 let all: Vec<PathBuf> = dirs.iter().chain(&key.extra_rules).cloned().collect();
                 load_dirs_from(self.files, &all, &options)?
@@ -431,19 +426,6 @@ impl Programs<'_> {
             CompileOptions { collections: Arc::clone(self.collections), ..CompileOptions::default() };
         Program::compile(&loaded.rules, &options).map(Arc::new)
     }
-}
-
-/// Names and texts of an app's own rule files.
-fn read_files(files: Files<'_>, paths: &[PathBuf]) -> Result<Vec<(String, String)>, Vec<Diagnostic>> {
-    let (mut texts, mut errors) = (Vec::new(), Vec::new());
-    for path in paths {
-        let name = path.display().to_string();
-        match read_text(files, &name) {
-            Ok(text) => texts.push((name, text)),
-            Err((line, message)) => errors.push(Diagnostic::error(name.as_str(), line, message)),
-        }
-    }
-    if errors.is_empty() { Ok(texts) } else { Err(errors) }
 }
 
 fn prefixes(list: &[phalanx_model::Prefix]) -> PrefixSet {

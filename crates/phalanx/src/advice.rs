@@ -5,21 +5,30 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use phalanx_policy::route::ClientScheme;
-use phalanx_policy::{App, Diagnostic, Policy, advice};
+use phalanx_policy::{App, Diagnostic, Everywhere, Files, Policy, advice};
 
 use crate::settings::Settings;
 
 /// What to look at again in settings, their policy, and the rule files of its apps. Files that cannot be read get no advice.
-pub(crate) fn advise(config: &Path, settings: &Settings, file: &Path, policy: &Policy) -> Vec<Diagnostic> {
+pub(crate) fn advise(
+    config: &Path,
+    settings: &Settings,
+    file: &Path,
+    policy: &Policy,
+    now_ms: u64,
+) -> Vec<Diagnostic> {
     let text = std::fs::read_to_string(config).unwrap_or_default();
     let mut about = About { name: config.display().to_string(), text, found: Vec::new() };
     about.visitors(settings, policy);
+    about.certified(settings, policy);
     about.itself(settings, policy);
     about.fleet(settings);
+    about.bouncers(settings);
     about.sandbox(settings);
     let mut found = about.found;
     let written = std::fs::read_to_string(file).unwrap_or_default();
-    found.extend(advice::advise(&file.display().to_string(), &written));
+    let name = file.display().to_string();
+    found.extend(advice::advise(Files::Disk, &name, &written, now_ms));
     let of_routes = |app: &App| {
         app.routes
             .iter()
@@ -27,13 +36,15 @@ pub(crate) fn advise(config: &Path, settings: &Settings, file: &Path, policy: &P
             .flat_map(|own| own.extra_rules.clone())
             .collect::<Vec<_>>()
     };
+    // Policy names its files from where it lies; those of other sites are read there.
+    let everywhere = Everywhere::parse(&name, &written).ok();
+    let policies: Vec<_> = everywhere.iter().flat_map(|(all, _)| all.distinct()).collect();
+    let apps = policies.iter().flat_map(|(_, policy)| &policy.apps);
     let mut files: Vec<_> =
-        policy.apps.iter().flat_map(|app| app.extra_rules.iter().cloned().chain(of_routes(app))).collect();
+        apps.flat_map(|app| app.extra_rules.iter().cloned().chain(of_routes(app))).collect();
     files.sort_unstable();
     files.dedup();
-    // Policy names its files from where it lies.
-    let folder = file.parent().unwrap_or(Path::new(""));
-    found.extend(files.iter().flat_map(|rules| advice::advise_rules(&folder.join(rules))));
+    found.extend(files.iter().flat_map(|rules| advice::advise_rules(rules)));
     found
 }
 
@@ -79,6 +90,33 @@ impl About {
                 format!("visitors of `{}` who come to {open} stay without TLS", app.name),
                 "add a route to the app: `scheme = \"http\"`, `redirect = { to = \"https://{host}{path}{query}\" }`",
             );
+        }
+    }
+
+    /// Hosts for which browsers are shown another host's certificate.
+    fn certified(&mut self, settings: &Settings, policy: &Policy) {
+        let tls = &settings.tls;
+        let is_any_ordered = tls.acme.as_ref().is_some_and(|acme| acme.order.hosts.is_empty());
+        if tls.listeners.is_empty() || is_any_ordered {
+            return;
+        }
+        let mut names: Vec<String> = tls.acme.iter().flat_map(|acme| acme.order.hosts.clone()).collect();
+        for files in &tls.certificates {
+            // What cannot be read is a fault, and told.
+            let Ok(certificate) = crate::material_port::read(files) else { return };
+            names.extend(certificate.names);
+        }
+        for app in policy.apps.iter().filter(|app| !app.passthrough && !app.tcp) {
+            if let Some(host) = app.hosts.iter().find(|host| !is_covered(host, &names)) {
+                self.say(
+                    if tls.certificates.is_empty() { "acme" } else { "certificate" },
+                    format!(
+                        "no certificate is for {host}, a host of `{}`: browsers refuse to go on",
+                        app.name
+                    ),
+                    "add `[[certificate]]` with one that names it, or order one with `[acme]`",
+                );
+            }
         }
     }
 
@@ -142,6 +180,17 @@ impl About {
         }
     }
 
+    /// That the network is to be trusted is said for those of one's own.
+    fn bouncers(&mut self, settings: &Settings) {
+        if let Some(at) = settings.lapi.filter(|at| is_reached(at.ip())) {
+            self.say(
+                "plain_http",
+                format!("keys of bouncers that travel to {at} can be read on their way: it is open to every network, without TLS"),
+                "listen on an address of a network of your own, or on 127.0.0.1 with a TLS proxy before it",
+            );
+        }
+    }
+
     fn sandbox(&mut self, settings: &Settings) {
         if !settings.sandbox.files || !settings.sandbox.calls {
             self.say(
@@ -156,4 +205,11 @@ impl About {
 /// Whether strangers may reach a listener there.
 fn is_reached(ip: IpAddr) -> bool {
     ip.is_unspecified() || advice::is_public(ip)
+}
+
+/// Whether one of the names is the host's, or stands for it: `*` is one label.
+fn is_covered(host: &str, names: &[String]) -> bool {
+    let above = host.split_once('.').map(|(_, above)| above);
+    let stands_for = |name: &String| name.strip_prefix("*.").is_some_and(|under| Some(under) == above);
+    names.iter().any(|name| name == host || stands_for(name))
 }

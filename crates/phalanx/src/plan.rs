@@ -6,6 +6,7 @@ use std::sync::Arc;
 use phalanx_edge::EdgePlan;
 use phalanx_inspect::{Collections, CompileOptions, Program, Stats};
 use phalanx_policy::seclang::{self, LoadOptions};
+use phalanx_policy::toml_text::utf8;
 use phalanx_policy::{Collector, Diagnostic, FileSet, Files, Policy};
 
 /// Where a node's policy comes from.
@@ -69,8 +70,9 @@ fn compile_file(
     collections: &Arc<Collections>,
 ) -> Result<Compiled, Vec<Diagnostic>> {
     let entry = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| vec![Diagnostic::error(entry.as_str(), 0, format!("cannot be read: {error}"))])?;
+    let unread = |error| Diagnostic::error(entry.as_str(), 0, format!("cannot be read: {error}"));
+    let bytes = std::fs::read(path).map_err(unread);
+    let text = bytes.and_then(|bytes| utf8(&entry, bytes)).map_err(|fault| vec![fault])?;
     let collector = Collector::new(folder(path));
     let (policy, warnings) = phalanx_policy::parse_policy_at(&entry, &text, site)?;
     let mut compiled = compile(policy, Files::Collected(&collector), warnings, collections)?;
@@ -89,8 +91,23 @@ fn folder(file: &Path) -> PathBuf {
 /// Faults with their files as they are found from here, rather than from the policy file.
 fn located(mut faults: Vec<Diagnostic>, policy: &Path) -> Vec<Diagnostic> {
     let own = policy.file_name().unwrap_or_default();
+    let text = std::fs::read_to_string(policy).unwrap_or_default();
     for fault in &mut faults {
         let found = folder(policy).join(&*fault.file);
+        // One that is not there stands where the policy names it.
+        let names = |line: &str| {
+            ['"', '\''].iter().any(|quote| line.contains(&format!("{quote}{}{quote}", fault.file)))
+        };
+        if fault.line == 0
+            && !found.exists()
+            && let Some(place) = text.lines().position(names)
+        {
+            fault.message = format!("there is no file or folder `{}`", fault.file);
+            fault.help = Some("look how it is written; paths are relative to the policy file".to_owned());
+            fault.line = u32::try_from(place + 1).unwrap_or_default();
+            fault.file = policy.display().to_string().into();
+            continue;
+        }
         // One that cannot be read is told of as a whole.
         let is_gone = fault.line == 0 && found.extension().is_some();
         if *fault.file == *own.to_string_lossy() || found.is_file() || is_gone {

@@ -12,7 +12,7 @@ use phalanx_control::{HostName, ImportSettings};
 use phalanx_edge::EdgeLimits;
 use phalanx_model::{HoldLimits, PrefixSet};
 use phalanx_policy::Diagnostic;
-use phalanx_policy::toml_text::{At, Text};
+use phalanx_policy::toml_text::{At, Text, utf8};
 use phalanx_policy::units::duration_ms;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -132,12 +132,11 @@ pub(crate) struct FleetSettings {
 /// Reads a settings file: the settings and the policy file they name, as far as they can be read, and every fault.
 /// What was read must not be used when there are faults.
 pub(crate) fn read(path: &Path) -> (Option<(Settings, PathBuf)>, Vec<Diagnostic>) {
-    match std::fs::read_to_string(path) {
+    let name = path.display().to_string();
+    let unread = |error| Diagnostic::error(name.as_str(), 0, format!("cannot be read: {error}"));
+    match std::fs::read(path).map_err(unread).and_then(|bytes| utf8(&name, bytes)) {
         Ok(text) => read_text(path, &text),
-        Err(error) => {
-            let name = path.display().to_string();
-            (None, vec![Diagnostic::error(name.as_str(), 0, format!("cannot be read: {error}"))])
-        }
+        Err(fault) => (None, vec![fault]),
     }
 }
 

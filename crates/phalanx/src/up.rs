@@ -105,8 +105,9 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         match read.and_then(|read| check_upstreams(read, &own)) {
             Ok(read) => {
                 found.extend(read.warnings.iter().cloned());
-                found.extend(at_other_sites(&policy));
-                found.extend(read.policy.due(&policy.display().to_string(), SystemClock.now_ms()));
+                let elsewhere = at_other_sites(&policy, &found);
+                found.extend(elsewhere);
+                found.extend(due(&policy, &read.policy, SystemClock.now_ms()));
                 found.extend(crate::tcp_settings::without_app(&args.config, &settings.tcp, &read.plan));
                 found.extend(crate::report_settings::without_app(
                     &args.config,
@@ -114,12 +115,23 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
                     &read.plan,
                 ));
                 found.extend(untold(&args.config, &settings.tell, &read.plan));
-                found.extend(crate::advice::advise(&args.config, &settings, &policy, &read.policy));
+                found.extend(crate::advice::advise(
+                    &args.config,
+                    &settings,
+                    &policy,
+                    &read.policy,
+                    SystemClock.now_ms(),
+                ));
                 compiled = Some(read);
             }
-            Err(faults) => found.extend(faults),
+            Err(faults) => {
+                found.extend(faults.into_iter().map(|fault| where_named(fault, &args.config, &policy)))
+            }
         }
     }
+    // What several programs of rules are made of is told of with each.
+    let mut told = std::collections::HashSet::new();
+    found.retain(|one| told.insert(one.to_string()));
     let errors = found.iter().filter(|d| d.level == phalanx_policy::Level::Error).count();
     let is_good = errors == 0 && (!*strict || found.is_empty());
     let met = match (&compiled, route.as_slice()) {
@@ -144,10 +156,41 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What is wrong with a policy at sites other than this one.
-fn at_other_sites(policy: &Path) -> Vec<Diagnostic> {
+/// A policy that is not there is a fault of the settings that name it.
+fn where_named(fault: Diagnostic, config: &Path, policy: &Path) -> Diagnostic {
+    if policy.exists() || fault.line > 0 {
+        return fault;
+    }
+    let text = std::fs::read_to_string(config).unwrap_or_default();
+    let line =
+        text.lines().position(|line| line.trim_start().starts_with("policy")).map_or(0, |place| place + 1);
+    let message = format!("there is no policy {}", policy.display());
+    Diagnostic::error(config.display().to_string(), u32::try_from(line).unwrap_or_default(), message)
+        .with_help("look how it is written; paths are relative to the settings file")
+}
+
+/// What of a policy ends soon or has ended, at any site; `here` is what this node's site makes of it.
+fn due(policy: &Path, here: &phalanx_policy::Policy, now_ms: u64) -> Vec<Diagnostic> {
+    let name = policy.display().to_string();
     let text = std::fs::read_to_string(policy).unwrap_or_default();
-    Everywhere::parse(&policy.display().to_string(), &text).err().unwrap_or_default()
+    match Everywhere::parse(&name, &text) {
+        Ok((all, _)) => all.due(&name, now_ms),
+        Err(_) => here.due(&name, now_ms),
+    }
+}
+
+/// What is to be said of a policy at sites other than this one, of which `found` tells.
+fn at_other_sites(policy: &Path, found: &[Diagnostic]) -> Vec<Diagnostic> {
+    let text = std::fs::read_to_string(policy).unwrap_or_default();
+    let mut told = match Everywhere::parse(&policy.display().to_string(), &text) {
+        Ok((_, warnings)) => warnings,
+        Err(faults) => faults,
+    };
+    // A warning of other sites has their names behind it.
+    told.retain(|one| {
+        !found.iter().any(|here| here.line == one.line && one.message.starts_with(&here.message))
+    });
+    told
 }
 
 type Ready<'a> = &'a dyn Fn(&Node, &api::Plan, &StateFolder);

@@ -4,7 +4,10 @@
 //! Advice is about a text that [`parse_policy`] takes. It is for those who write policy (`phalanx check`), and not told when a node loads it.
 //! INVARIANT: what every second policy does for a reason is not told.
 
+mod exclusions;
 mod networks;
+mod offices;
+mod order;
 mod rates;
 mod routes;
 mod rules;
@@ -14,22 +17,41 @@ use std::ops::Range;
 
 use phalanx_model::Confidence;
 
+use self::exclusions::KnownRules;
 use crate::check::read_raw;
-use crate::policy::{App, ClassUse, Mode, OnError, Policy, Strikes};
-use crate::raw::{RawApp, RawClasses, RawPolicy};
+use crate::everywhere::told_once;
+use crate::policy::{App, ClassUse, Limits, Mode, OnError, Policy, Strikes};
+use crate::raw::{RawApp, RawClasses, RawLimits, RawPolicy};
 use crate::toml_text::{At, Text};
-use crate::{DetectionMode, Diagnostic, parse_policy};
+use crate::{DetectionMode, Diagnostic, Files, parse_policy_at, policy_sites};
 
 pub use networks::is_public;
 pub use rules::advise_rules;
 
-/// What to look at again in a policy text, by line. `file` is as in [`parse_policy`]; a text with faults gets no advice.
-pub fn advise(file: &str, text: &str) -> Vec<Diagnostic> {
-    let Ok((policy, _)) = parse_policy(file, text) else { return Vec::new() };
+/// What to look at again in a policy text, by line, at every site that it names. `file` is as in [`crate::parse_policy`], and its rules are among
+/// `files`; a text with faults gets no advice.
+pub fn advise(files: Files<'_>, file: &str, text: &str, now_ms: u64) -> Vec<Diagnostic> {
+    let known = KnownRules::new(files);
+    let elsewhere = advise_at(file, text, None, now_ms, &known);
+    let sites = policy_sites(text).into_iter().map(|site| {
+        let found = advise_at(file, text, Some(&site), now_ms, &known);
+        (site, found)
+    });
+    told_once(elsewhere, sites)
+}
+
+fn advise_at(
+    file: &str,
+    text: &str,
+    site: Option<&str>,
+    now_ms: u64,
+    known: &KnownRules<'_>,
+) -> Vec<Diagnostic> {
+    let Ok((policy, _)) = parse_policy_at(file, text, site) else { return Vec::new() };
     let text = Text::new(file, text);
-    let (Some(raw), _) = read_raw(&text, None) else { return Vec::new() };
+    let (Some(raw), _) = read_raw(&text, site) else { return Vec::new() };
     let templates = raw.apps.iter().filter_map(|app| Some(app.template.as_ref()?.span.clone())).collect();
-    let mut advice = Advice { text, templates, found: Vec::new() };
+    let mut advice = Advice { text, templates, now_ms, known, found: Vec::new() };
     advice.policy(&raw, &policy);
     advice.found.sort_by_key(|advice| advice.line);
     advice.found
@@ -39,6 +61,8 @@ struct Advice<'a> {
     text: Text<'a>,
     /// Where templates are named. What these say is the product's own, and nobody's mistake.
     templates: Vec<Range<usize>>,
+    now_ms: u64,
+    known: &'a KnownRules<'a>,
     found: Vec<Diagnostic>,
 }
 
@@ -88,24 +112,17 @@ impl Advice<'_> {
         if is_seen {
             self.mode(raw, app);
             self.classes(&raw.classes, app.mode);
-            if let Some(on_error) =
-                raw.on_error.as_ref().filter(|at| at.value == OnError::Allow && app.mode == Mode::Block)
-            {
-                self.say(
-                    &on_error.span,
-                    "a request that makes a rule or a parser fail is passed on uninspected",
-                    "take out `on_error`: such requests are refused then, and `phalanx events` shows them",
-                );
-            }
-            self.held(raw, app);
+            self.lenient(raw.on_error.as_ref(), app.mode);
+            self.held(&raw.limits, &app.limits);
             self.exclusions(raw, app);
             self.rates(raw, app);
             self.logins(raw, app, policy);
             self.cross_origin(&raw.response_headers);
+            self.offices(raw, app);
         }
         self.forwarders(raw);
         self.doors(&raw.allow_networks, &app.networks);
-        self.upstreams(raw, app);
+        self.upstreams(raw.upstream.as_ref(), &app.upstreams);
         self.unmet(raw, app);
         for (raw_route, route) in raw.routes.iter().zip(&app.routes) {
             self.route(raw_route, route, app);
@@ -150,10 +167,19 @@ impl Advice<'_> {
         }
     }
 
+    fn lenient(&mut self, on_error: Option<&At<OnError>>, mode: Mode) {
+        if let Some(on_error) = on_error.filter(|at| at.value == OnError::Allow && mode == Mode::Block) {
+            self.say(
+                &on_error.span,
+                "a request that makes a rule or a parser fail is passed on uninspected",
+                "take out `on_error`: such requests are refused then, and `phalanx events` shows them",
+            );
+        }
+    }
+
     /// A body beyond what is held is inspected in part.
-    fn held(&mut self, raw: &RawApp, app: &App) {
-        let Some(held) = &raw.limits.body_held else { return };
-        let limits = &app.limits;
+    fn held(&mut self, raw: &RawLimits, limits: &Limits) {
+        let Some(held) = &raw.body_held else { return };
         let is_partial =
             u64::try_from(limits.body_held_bytes_max).is_ok_and(|held| held < limits.body_bytes_max);
         if limits.body_held_bytes_max < HELD_BYTES_LEAST && is_partial {
@@ -162,23 +188,6 @@ impl Advice<'_> {
                 format!("an attack behind the first {} of a body is inspected by nobody", held.value),
                 "hold 128 KiB or more, or lower `body` to as much",
             );
-        }
-    }
-
-    /// What is taken from rules beyond one argument of one place.
-    fn exclusions(&mut self, raw: &RawApp, app: &App) {
-        for (written, exclusion) in raw.exclusions.iter().zip(&app.exclusions) {
-            let wide = match (&exclusion.target, &exclusion.path) {
-                (None, None) => "no request is looked at by these rules any more",
-                (None, Some(_)) if !exclusion.tags.is_empty() => {
-                    "nothing of these requests is looked at by all rules of a tag"
-                }
-                (Some(target), _) if !target.contains(':') && target.starts_with("ARGS") => {
-                    "these rules look at no argument any more"
-                }
-                _ => continue,
-            };
-            self.say(&written.span, wide, "name the one argument that disturbs, and where: `target = \"ARGS:comment\"`, `path = \"/blog\"`");
         }
     }
 

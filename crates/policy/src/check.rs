@@ -285,11 +285,16 @@ impl Check<'_> {
                 Some(prefix) => {
                     if prefix.prefix_len() == 0 {
                         let message = format!("`{}` holds every address: {when_all}", text.value);
-                        self.found.push(self.text.warning_at(&text.span, message));
+                        let fault = self.text.warning_at(&text.span, message);
+                        self.found.push(fault.with_help("name the networks that are meant"));
                     }
                     prefixes.push(prefix);
                 }
-                None => self.error(&text.span, format!("`{}` is no IP address or range", text.value)),
+                None => {
+                    let message = format!("`{}` is no IP address or range", text.value);
+                    let fault = self.text.error_at(&text.span, message);
+                    self.found.push(fault.with_help("write it as in \"203.0.113.7\", \"10.0.0.0/8\" (up to /32) or \"2001:db8::/32\" (up to /128)"));
+                }
             }
         }
         prefixes
@@ -380,7 +385,11 @@ impl Check<'_> {
     fn once(&mut self, what: &str, at: &At<String>, key: String, seen: &mut HashMap<String, u32>) {
         let line = self.text.line_of(at.span.start);
         if let Some(first) = seen.get(&key) {
-            self.error(&at.span, format!("the {what} `{key}` is already that of the app on line {first}"));
+            let message = format!("the {what} `{key}` is already that of the app on line {first}");
+            let fault = self.text.error_at(&at.span, message);
+            self.found.push(fault.with_help(format!(
+                "give one of the two another {what}, or make one app of them: its routes tell paths apart"
+            )));
         } else {
             seen.insert(key, line);
         }

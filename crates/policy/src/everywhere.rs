@@ -29,16 +29,14 @@ impl Everywhere {
     /// # Errors
     /// All faults found at any site, when one of them is an error.
     pub fn parse(file: &str, text: &str) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
-        let (elsewhere, mut warnings) = parse_policy_at(file, text, None)?;
-        let mut sites = BTreeMap::new();
+        let (elsewhere, warnings) = parse_policy_at(file, text, None)?;
+        let (mut sites, mut of_sites) = (BTreeMap::new(), Vec::new());
         for site in policy_sites(text) {
             let (policy, found) = parse_policy_at(file, text, Some(&site))?;
-            warnings.extend(found);
+            of_sites.push((site.clone(), found));
             sites.insert(site, policy);
         }
-        warnings.sort_by_key(|warning| warning.line);
-        warnings.dedup();
-        Ok((Self { elsewhere, sites }, warnings))
+        Ok((Self { elsewhere, sites }, told_once(warnings, of_sites)))
     }
 
     /// As a site reads it.
@@ -99,4 +97,32 @@ pub fn diff_everywhere(old: &Everywhere, new: &Everywhere, files: &BTreeMap<Stri
         all.dangers.extend(dangers);
     }
     all
+}
+
+/// What is told, and at which sites; `None`: at those that are not named, too.
+type AtSites = (Diagnostic, Option<Vec<String>>);
+
+/// What is told of a text, each once and by line; with the names of the sites that it is about, if those that are not named do without it.
+pub(crate) fn told_once(
+    elsewhere: Vec<Diagnostic>,
+    of_sites: impl IntoIterator<Item = (String, Vec<Diagnostic>)>,
+) -> Vec<Diagnostic> {
+    let mut told = BTreeMap::<(u32, String), AtSites>::new();
+    for one in elsewhere {
+        told.insert((one.line, one.message.clone()), (one, None));
+    }
+    for (site, found) in of_sites {
+        for one in found {
+            let (_, at) =
+                told.entry((one.line, one.message.clone())).or_insert_with(|| (one, Some(Vec::new())));
+            at.iter_mut().for_each(|at| at.push(format!("`{site}`")));
+        }
+    }
+    let with_sites = |(mut one, at): AtSites| {
+        if let Some(at) = at {
+            one.message = format!("{}, at {}", one.message, at.join(", "));
+        }
+        one
+    };
+    told.into_values().map(with_sites).collect()
 }

@@ -58,7 +58,9 @@ impl<'a> Text<'a> {
             .iter()
             .take(FAULTS_MAX)
             .map(|error| {
-                self.error_at(&error.span().unwrap_or_default(), error.message().trim_end_matches('.'))
+                let message = error.message().trim_end_matches('.');
+                let fault = self.error_at(&error.span().unwrap_or_default(), message);
+                with_way_out(fault)
             })
             .collect();
         if !faults.is_empty() {
@@ -117,11 +119,11 @@ impl<'a> Text<'a> {
             _ => {
                 let place =
                     entry.filter(|_| !message.starts_with("missing ")).map(|name| format!("`{name}`: "));
-                let text = format!("{}{message}", place.unwrap_or_default());
-                return match span {
+                let text = format!("{}{}", place.unwrap_or_default(), in_words(message));
+                return with_way_out(match span {
                     Some(span) => self.error_at(&span, text),
                     None => self.error(text),
-                };
+                });
             }
         };
         let known: Vec<&str> = names.split('`').skip(1).step_by(2).collect();
@@ -182,6 +184,53 @@ impl<T: schemars::JsonSchema> schemars::JsonSchema for At<T> {
     }
 }
 
+/// What to do about a text that is no TOML, or has another type than is expected.
+fn with_way_out(fault: Diagnostic) -> Diagnostic {
+    let ways = WAYS_OUT.iter().find(|(end, _)| fault.message.ends_with(end));
+    match ways {
+        Some((_, help)) => fault.with_help(*help),
+        None => fault,
+    }
+}
+
+/// A message without the names that types have in the program.
+fn in_words(message: &str) -> String {
+    let message = message.replace("wanted string or table", "expected a text in quotes");
+    let message =
+        message.replace("invalid type: map,", "invalid type: a table,").replace("a sequence", "a list");
+    match message.split_once(", expected struct ") {
+        Some((what, _)) => format!("{what}, expected a table"),
+        None => number_in_words(&message),
+    }
+}
+
+fn number_in_words(message: &str) -> String {
+    let Some((what, "u8" | "u16" | "u32" | "u64" | "usize" | "i64")) = message.rsplit_once(", expected ")
+    else {
+        return message.to_owned();
+    };
+    match what.strip_prefix("invalid value: integer ") {
+        Some(number) => format!("{number} is not possible here"),
+        None if what.starts_with("invalid type: string") => {
+            format!("{what}, expected a number, without quotes")
+        }
+        None => format!("{what}, expected a whole number"),
+    }
+}
+
+/// A text's bytes as text.
+///
+/// # Errors
+/// The line with the first byte that is no UTF-8.
+pub fn utf8(file: &str, bytes: Vec<u8>) -> Result<String, Diagnostic> {
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        Diagnostic::error(file, u32::try_from(line).unwrap_or(u32::MAX), "this line is not UTF-8")
+            .with_help("save the file as UTF-8")
+    })
+}
+
 fn by_line(mut faults: Vec<Diagnostic>) -> Vec<Diagnostic> {
     faults.sort_by_key(|fault| fault.line);
     faults
@@ -234,6 +283,17 @@ fn take_item(items: &mut toml::de::DeArray<'_>, span: &Range<usize>) -> Option<S
     Some(String::new())
 }
 
+/// By what a message ends with.
+const WAYS_OUT: [(&str, &str); 5] = [
+    (
+        "duplicate key",
+        "put both together: a key stands once in its table, and a table once in a file, but for those in `[[...]]`",
+    ),
+    ("expected a string", "put it in quotes, with its unit where it is a size or a time"),
+    ("expected a list", "put it in `[...]`; a list of tables is written as `[[...]]`, once for each"),
+    ("expected a table", "write its keys below a `[...]` or `[[...]]` with its name, or in `{...}`"),
+    ("invalid basic string, expected `\"`", "end the text with `\"` in the line in which it begins"),
+];
 /// Most faults told of one file; whoever has more has given the wrong file.
 pub const FAULTS_MAX: usize = 64;
 
@@ -281,13 +341,13 @@ mod tests {
             "nam = 1\nname = 2\n[[inner]]\nport = 'x'\nmode = 'blok'\nlist = [1, 'b', 3, 'd']\nzzzzzzzz = 1\n[[inner]]\nport = 70000\n",
             &[
                 "error: f:1: unknown key `nam`\n  help: did you mean `name`?",
-                "error: f:2: `name`: invalid type: integer `2`, expected a string",
-                "error: f:4: `port`: invalid type: string \"x\", expected u16",
+                "error: f:2: `name`: invalid type: integer `2`, expected a string\n  help: put it in quotes, with its unit where it is a size or a time",
+                "error: f:4: `port`: invalid type: string \"x\", expected a number, without quotes",
                 "error: f:5: unknown value `blok`\n  help: did you mean `block`?",
-                "error: f:6: `list`: invalid type: string \"b\", expected u8",
-                "error: f:6: `list`: invalid type: string \"d\", expected u8",
+                "error: f:6: `list`: invalid type: string \"b\", expected a number, without quotes",
+                "error: f:6: `list`: invalid type: string \"d\", expected a number, without quotes",
                 "error: f:7: unknown key `zzzzzzzz`\n  help: known here: port, mode, list",
-                "error: f:9: `port`: invalid value: integer `70000`, expected u16",
+                "error: f:9: `port`: `70000` is not possible here",
             ],
         );
     }

@@ -13,7 +13,7 @@ pub fn duration_ms(text: &str) -> Result<u64, String> {
 /// # Errors
 /// A sentence that says what is wrong.
 pub fn size_bytes(text: &str) -> Result<u64, String> {
-    scaled(text, SIZES, "a size is a number with B, KiB, MiB, GiB, kB, MB or GB, as in `1 MiB`")
+    scaled(text, SIZES, "a size is a number with B, KiB, MiB, GiB, TiB, kB, MB, GB or TB, as in `1 MiB`")
 }
 
 /// Reads a part of a whole, 1 to 100 per cent.
@@ -49,9 +49,11 @@ const SIZES: &[(&str, u64)] = &[
     ("KiB", 1 << 10),
     ("MiB", 1 << 20),
     ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
     ("kB", 1_000),
     ("MB", 1_000_000),
     ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
 ];
 
 #[cfg(test)]
@@ -63,7 +65,9 @@ mod tests {
         for (text, expected) in [("5m", 300_000), ("90 s", 90_000), ("250ms", 250), ("1d", 86_400_000)] {
             assert_eq!(duration_ms(text), Ok(expected), "{text}");
         }
-        for (text, expected) in [("1 MiB", 1 << 20), ("64KiB", 1 << 16), ("2 MB", 2_000_000), ("7B", 7)] {
+        for (text, expected) in
+            [("1 MiB", 1 << 20), ("64KiB", 1 << 16), ("2 MB", 2_000_000), ("7B", 7), ("1 TiB", 1 << 40)]
+        {
             assert_eq!(size_bytes(text), Ok(expected), "{text}");
         }
     }

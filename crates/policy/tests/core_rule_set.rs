@@ -115,6 +115,6 @@ fn the_core_rule_set_of_debian_loads() {
         println!("{warning}");
     }
     assert!(rules(&loaded.rules).count() > 500);
-    // Two lookups elsewhere and what one of them would fill; the rule set switches them on only when asked to.
-    assert_eq!(loaded.warnings.len(), 3);
+    // The set-up leaves off what looks elsewhere.
+    assert!(loaded.warnings.is_empty());
 }

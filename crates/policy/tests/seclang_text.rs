@@ -1,8 +1,8 @@
 //! Rule files: what is read, and what is said about mistakes.
 
 use phalanx_policy::seclang::ir::{Action, Item, Rule, Transformation};
-use phalanx_policy::seclang::{LoadOptions, Loaded, load_dirs, load_texts};
-use phalanx_policy::{Diagnostic, Level};
+use phalanx_policy::seclang::{LoadOptions, Loaded, load_baseline, load_dirs, load_texts};
+use phalanx_policy::{Diagnostic, Files, Level};
 use proptest::prelude::*;
 
 fn load(text: &str) -> Result<Loaded, Vec<Diagnostic>> {
@@ -262,4 +262,52 @@ proptest! {
     ) {
         let _ = load(&format!("SecRule {variables} \"{operator}\" \"{actions}\"\n"));
     }
+}
+
+#[test]
+fn a_rule_that_its_set_up_leaves_off_is_told_of_when_it_is_turned_on() {
+    let rules = "SecRule TX:HIGH_RISK_COUNTRY_CODES \"!@rx ^$\" \"id:910100,phase:2,block,nolog,chain\"\n  SecRule TX:REAL_IP \"@geoLookup\" \"t:none\"\n";
+    let told = |set_up: &str| {
+        let texts = [("crs-setup.conf", set_up), ("rules.conf", rules)];
+        load_texts(&texts, &LoadOptions::default()).unwrap().warnings.len()
+    };
+    assert_eq!(told("SecAction \"id:900600,phase:1,nolog,pass,setvar:'tx.high_risk_country_codes='\"\n"), 0);
+    assert_eq!(
+        told("SecAction \"id:900600,phase:1,nolog,pass,setvar:'tx.high_risk_country_codes=XX'\"\n"),
+        1
+    );
+    let own = rules.replace("910100", "1000");
+    assert_eq!(load_texts(&[("own.conf", &own)], &LoadOptions::default()).unwrap().warnings.len(), 1);
+}
+
+#[test]
+fn files_beside_the_baseline_include_others_and_read_their_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write(
+        "own.conf",
+        "Include inner.inc\nSecRule ARGS:a \"@pmFromFile words.data\" \"id:1001,phase:2,deny\"\n",
+    );
+    write("inner.inc", "SecRule ARGS:b \"@streq x\" \"id:1002,phase:2,deny\"\n");
+    write("words.data", "bad\n");
+    let load = |names: &[&str]| {
+        let own: Vec<_> = names.iter().map(|name| folder.path().join(name)).collect();
+        load_baseline(Files::Disk, &own, &LoadOptions::default())
+    };
+    let loaded = load(&["own.conf", "words.data"]).unwrap();
+    let ids: Vec<u64> = loaded
+        .rules
+        .items
+        .iter()
+        .filter_map(|item| match item {
+            Item::Rule(rule) => Some(rule.id),
+            _ => None,
+        })
+        .collect();
+    assert!(ids.ends_with(&[1002, 1001]), "{ids:?}");
+    let faults = load(&["gone.conf", "gone.data"]).unwrap_err();
+    assert!(
+        faults.len() == 2 && faults.iter().all(|fault| fault.message.starts_with("cannot read")),
+        "{faults:?}"
+    );
 }

@@ -13,6 +13,7 @@ use rustls::{Error, InconsistentKeys, RootCertStore, ServerConfig};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
+use x509_parser::public_key::PublicKey;
 use zeroize::Zeroizing;
 
 use crate::TrustError;
@@ -63,7 +64,7 @@ impl ServedCertificate {
             )
         })?;
         let key = CertifiedKey::from_der(chain.clone(), key, &aws_lc_rs::default_provider())
-            .map_err(|error| mismatch(&error))?;
+            .map_err(|error| short_key(chain_pem, &chain).unwrap_or_else(|| mismatch(&error)))?;
         let (own, issuers) = parsed(chain_pem, &chain)?;
         check_order(chain_pem, &own, &issuers)?;
         let validity = own.validity();
@@ -226,6 +227,20 @@ fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
     dns.collect()
 }
 
+/// The likeliest reason why an RSA key is not taken, by the certificate that is made with it.
+fn short_key(pem: &[u8], chain: &[CertificateDer<'static>]) -> Option<ServedFault> {
+    let (own, _) = parsed(pem, chain).ok()?;
+    let PublicKey::RSA(key) = own.public_key().parsed().ok()? else { return None };
+    let bits = key.key_size();
+    (bits < RSA_BITS_LEAST).then(|| {
+        let cause = format!("the RSA key has {bits} bits, and clients refuse less than {RSA_BITS_LEAST}");
+        ServedFault::key(
+            cause,
+            "make a new key, ECDSA with P-256 or RSA with 2048 bits, and a certificate to it",
+        )
+    })
+}
+
 fn mismatch(error: &Error) -> ServedFault {
     match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => ServedFault::key(
@@ -253,6 +268,8 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
+/// What public authorities have asked for since 2014.
+const RSA_BITS_LEAST: usize = 2048;
 /// Certificates in one chain; those of public authorities have two to four.
 const CHAIN_MAX: usize = 10;
 
@@ -307,6 +324,22 @@ mod tests {
             assert_eq!(read.names, ["shop.test", "*.shop.test"]);
             assert!(read.not_before_ms < read.not_after_ms);
         }
+    }
+
+    #[test]
+    fn a_short_rsa_key_is_told_with_its_length() {
+        let folder = tempfile::tempdir().unwrap();
+        let (key, chain) = (folder.path().join("key"), folder.path().join("chain"));
+        let mut openssl = std::process::Command::new("openssl");
+        openssl.args(["req", "-x509", "-newkey", "rsa:1024", "-nodes", "-subj", "/CN=shop.test", "-keyout"]);
+        let made = openssl.arg(&key).arg("-out").arg(&chain).output();
+        if !made.is_ok_and(|made| made.status.success()) {
+            println!("skipped: there is no openssl that makes a key of 1024 bits");
+            return;
+        }
+        let read = |file| std::fs::read_to_string(file).unwrap();
+        let fault = fault(&read(chain), &read(key));
+        assert!(fault.in_key && fault.cause.contains("the RSA key has 1024 bits"), "{fault}");
     }
 
     #[test]

@@ -7,8 +7,8 @@ use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use phalanx_model::{Action, RequestId};
-use phalanx_policy::Diagnostic;
 use phalanx_policy::advice::advise;
+use phalanx_policy::{Diagnostic, Files};
 use phalanx_record::{By, Filter, History, RecordError, TrafficQuery};
 use phalanx_trust::Role;
 
@@ -65,8 +65,11 @@ fn of_running(running: &RunningPolicy, now_ms: u64) -> Vec<Diagnostic> {
     let name = running.entry.as_deref().unwrap_or("policy");
     let mut found = running.policy.due(name, now_ms);
     // A policy that was made of the command line has no text.
-    let text = running.files.as_ref().and_then(|files| files.get(name));
-    found.extend(text.map(|text| advise(name, &String::from_utf8_lossy(text))).unwrap_or_default());
+    if let Some(files) = &running.files
+        && let Some(text) = files.get(name)
+    {
+        found.extend(advise(Files::Set(files), name, &String::from_utf8_lossy(text), now_ms));
+    }
     found
 }
 

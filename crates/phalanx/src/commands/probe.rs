@@ -5,7 +5,7 @@
 //! INVARIANT: a question is a connection and, without TLS, one `HEAD /`; never anything that a rule would refuse. Questions are bounded in
 //! number, time and bytes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
@@ -100,16 +100,30 @@ impl Found {
 pub(crate) fn run(args: &ProbeArgs) -> anyhow::Result<ExitCode> {
     let (settings, policy) = read(&args.config)?;
     let own = own_addresses().context("the addresses of this machine cannot be read")?;
-    let mut notes = Vec::new();
-    let questions = questions(args, &settings, &policy, &own, &mut notes)?;
+    let Asked { questions, itself, mut notes, unknown } = questions(args, &settings, &policy, &own)?;
     let answers = ask_all(&questions, args.timeout);
     let open = answers.iter().filter(|answer| answer.around).count();
+    notes.extend(asleep(&itself, &answers, args.timeout));
+    let is_good = open == 0 && !unknown;
     if args.json {
-        print::json(&serde_json::json!({ "ok": open == 0, "tried": answers, "notes": notes }))?;
+        print::json(&serde_json::json!({ "ok": is_good, "tried": answers, "notes": notes }))?;
     } else {
         print::text(&shown(&answers, &notes))?;
     }
-    Ok(if open == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Upstreams of this machine that take no connections even from it: that nobody reaches those says nothing. They are not asked anything.
+fn asleep(itself: &BTreeMap<String, Vec<SocketAddr>>, answers: &[Answer], timeout: Duration) -> Vec<String> {
+    let is_met = |upstream: &str| answers.iter().any(|answer| answer.around && answer.upstream == upstream);
+    let takes = |at: &SocketAddr| TcpStream::connect_timeout(at, timeout).is_ok();
+    itself
+        .iter()
+        .filter(|(upstream, at)| !is_met(upstream) && !at.iter().any(takes))
+        .map(|(upstream, _)| {
+            format!("{upstream}: nothing answers there now; start the app and try again, for this says nothing of it")
+        })
+        .collect()
 }
 
 fn read(config: &Path) -> anyhow::Result<(Settings, Policy)> {
@@ -120,11 +134,23 @@ fn read(config: &Path) -> anyhow::Result<(Settings, Policy)> {
     let Some((settings, file)) = settings.filter(|_| faults.is_empty()) else { bail!("{}", all(faults)) };
     let text =
         std::fs::read_to_string(&file).with_context(|| format!("{} cannot be read", file.display()))?;
-    let read = phalanx_policy::parse_policy(&file.display().to_string(), &text);
+    let name = file.display().to_string();
+    let read = phalanx_policy::parse_policy_at(&name, &text, Some(&settings.site));
     match read {
         Ok((policy, _)) => Ok((settings, policy)),
         Err(faults) => bail!("{}", all(faults)),
     }
+}
+
+/// What is to be asked.
+#[derive(Debug, Default)]
+struct Asked {
+    questions: Vec<Question>,
+    /// Upstreams of this machine, and where the node reaches them.
+    itself: BTreeMap<String, Vec<SocketAddr>>,
+    notes: Vec<String>,
+    /// Of an upstream nothing can be found out.
+    unknown: bool,
 }
 
 /// Where each upstream might be reached by somebody who should not.
@@ -133,10 +159,9 @@ fn questions(
     settings: &Settings,
     policy: &Policy,
     own: &[IpAddr],
-    notes: &mut Vec<String>,
-) -> anyhow::Result<Vec<Question>> {
+) -> anyhow::Result<Asked> {
     let mut asked = BTreeSet::new();
-    let mut questions = Vec::new();
+    let Asked { mut questions, mut itself, mut notes, mut unknown } = Asked::default();
     for (app, upstream) in upstreams(policy) {
         if upstream.socket.is_some() {
             continue;
@@ -144,16 +169,19 @@ fn questions(
         let addresses = match addresses(upstream) {
             Ok(addresses) => addresses,
             Err(error) => {
-                notes.push(format!("{upstream}: its name leads nowhere: {error}"));
+                notes.push(format!("{upstream}: not tried, its name leads nowhere: {error}"));
+                unknown = true;
                 continue;
             }
         };
-        let is_here = addresses.iter().any(|at| at.is_loopback() || own.contains(at));
+        let is_of_machine = |at: &&IpAddr| at.is_loopback() || own.contains(at);
+        let here: Vec<SocketAddr> =
+            addresses.iter().filter(is_of_machine).map(|at| SocketAddr::new(*at, upstream.port)).collect();
         let public = addresses.iter().find(|at| is_public(**at));
         let mut at: Vec<IpAddr> = args.address.clone();
         if args.outside {
             at.extend(addresses.iter().copied().filter(|at| !at.is_loopback()));
-        } else if is_here {
+        } else if !here.is_empty() {
             at.extend(own.iter().filter(|at| !at.is_loopback()));
         } else if let Some(public) = public {
             notes.push(format!(
@@ -163,6 +191,11 @@ fn questions(
             notes.push(format!(
                 "{upstream}: not tried; name the site's public address with --address, or try from elsewhere with --outside"
             ));
+        }
+        // That the node reaches its upstream on this machine is no way around it.
+        at.retain(|at| !(at.is_loopback() && addresses.contains(at)));
+        if !args.outside && !here.is_empty() {
+            itself.insert(upstream.to_string(), here);
         }
         for to in at.into_iter().map(|at| SocketAddr::new(at, upstream.port)) {
             if !is_own_listener(settings, to) && asked.insert((upstream.place(), to)) {
@@ -178,7 +211,7 @@ fn questions(
             questions.len()
         );
     }
-    Ok(questions)
+    Ok(Asked { questions, itself, notes, unknown })
 }
 
 /// Those of apps and of their routes.
@@ -320,6 +353,12 @@ fn shown(answers: &[Answer], notes: &[String]) -> String {
         out.push_str(&format!("note: {}\n", for_terminal(note)));
     }
     match answers.iter().filter(|answer| answer.around).count() {
+        _ if answers.is_empty() && notes.is_empty() => {
+            out.push_str("nothing was tried: no upstream has an address that others could reach\n");
+        }
+        _ if answers.is_empty() => {
+            out.push_str("nothing was tried, so nothing is known of ways around the node\n");
+        }
         0 => out.push_str(&format!("{} tried, none can be reached around the node\n", answers.len())),
         open => out.push_str(&format!(
             "{} tried, {open} can be reached around the node\n  help: let the app listen on 127.0.0.1 or a socket, or let a firewall take connections to its port from the nodes alone\n",

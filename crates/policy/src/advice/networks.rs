@@ -13,7 +13,7 @@ use crate::toml_text::At;
 impl Advice<'_> {
     /// Networks that something is not done to. All addresses together are a warning of the check's own.
     pub(super) fn exempt(&mut self, written: &[At<String>], what: &str) {
-        for (at, network) in wide(written, EXEMPT_V4_LEAST, EXEMPT_V6_LEAST) {
+        if let Some((at, network)) = widest(written, EXEMPT_V4_LEAST, EXEMPT_V6_LEAST) {
             self.say(
                 &at.span,
                 format!("{} {what}", addresses(&network)),
@@ -24,7 +24,7 @@ impl Advice<'_> {
 
     /// Networks whose word about clients is believed.
     pub(super) fn forwarders(&mut self, raw: &RawApp) {
-        for (at, network) in wide(&raw.trust_forwarded, FORWARDER_V4_LEAST, FORWARDER_V6_LEAST) {
+        if let Some((at, network)) = widest(&raw.trust_forwarded, FORWARDER_V4_LEAST, FORWARDER_V6_LEAST) {
             self.say(
                 &at.span,
                 format!("{} can claim any address: bans and limits are theirs to avoid", addresses(&network)),
@@ -35,14 +35,23 @@ impl Advice<'_> {
 
     /// Networks that an app or a route is open to.
     pub(super) fn doors(&mut self, written: &[At<String>], networks: &Networks) {
-        for at in written {
-            if let Some(network) = prefix::parse(at).filter(|network| network.prefix_len() == 1) {
-                self.say(
-                    &at.span,
-                    format!("`allow_networks` keeps hardly anybody out: {} may ask", addresses(&network)),
-                    "take it out if all may ask, or name the networks that may",
-                );
-            }
+        let all = || written.iter().filter_map(|at| Some((at, prefix::parse(at)?)));
+        // Those of all addresses are a warning of the check's own.
+        let is_told = all().any(|(_, network)| network.prefix_len() == 0);
+        let v4 = all().filter(|(_, network)| network.addr().is_ipv4());
+        let share: u64 = v4.map(|(_, network)| 1_u64 << (32 - network.prefix_len().min(32))).sum();
+        let is_wide = |network: &Prefix| match network.addr() {
+            IpAddr::V4(_) => share >= 1 << 31,
+            IpAddr::V6(_) => network.prefix_len() <= GLOBAL_V6_LEN,
+        };
+        let wide =
+            all().filter(|(_, network)| is_wide(network)).min_by_key(|(_, network)| network.prefix_len());
+        if let Some((at, network)) = wide.filter(|_| !is_told) {
+            self.say(
+                &at.span,
+                format!("`allow_networks` keeps hardly anybody out: {} may ask", addresses(&network)),
+                "take it out if all may ask, or name the networks that may",
+            );
         }
         let is_denied = |allowed: &Prefix| networks.deny.iter().any(|denied| denied.contains(allowed));
         if let Some(first) = written.first()
@@ -57,14 +66,16 @@ impl Advice<'_> {
     }
 }
 
-/// Public networks shorter than this, but for those of all addresses.
-fn wide(written: &[At<String>], least_v4: u8, least_v6: u8) -> impl Iterator<Item = (&At<String>, Prefix)> {
-    written.iter().filter_map(move |at| {
+/// Of the networks that are shorter than this and not private, the first of the shortest; those of all addresses are told elsewhere.
+fn widest(written: &[At<String>], least_v4: u8, least_v6: u8) -> Option<(&At<String>, Prefix)> {
+    let wide = written.iter().filter_map(|at| {
         let network = prefix::parse(at)?;
-        let least = if network.addr().is_ipv4() { least_v4 } else { least_v6 };
+        let is_v4 = network.addr().is_ipv4();
+        let (least, private) = if is_v4 { (least_v4, PRIVATE_V4_LEN) } else { (least_v6, PRIVATE_V6_LEN) };
         let is_wide = (1..least).contains(&network.prefix_len());
-        (is_wide && is_public(network.addr())).then_some((at, network))
-    })
+        (is_wide && (network.prefix_len() < private || is_public(network.addr()))).then_some((at, network))
+    });
+    wide.min_by_key(|(_, network)| network.prefix_len())
 }
 
 fn addresses(network: &Prefix) -> String {
@@ -87,6 +98,11 @@ pub fn is_public(ip: IpAddr) -> bool {
     }
 }
 
+/// The shortest private networks: 10.0.0.0/8, fc00::/7.
+const PRIVATE_V4_LEN: u8 = 8;
+const PRIVATE_V6_LEN: u8 = 7;
+/// All that is routed on the net is in 2000::/3.
+const GLOBAL_V6_LEN: u8 = 3;
 /// Companies have a /16 at most, and a /32 of IPv6.
 const EXEMPT_V4_LEAST: u8 = 16;
 const EXEMPT_V6_LEAST: u8 = 32;

@@ -1,8 +1,8 @@
 //! Routes that protect less than they seem to.
 
 use super::Advice;
-use crate::challenge::ChallengeUse;
 use crate::handling::Part;
+use crate::path_pattern::PathPattern;
 use crate::policy::{App, ClassUse, Mode, OnError};
 use crate::raw::RawApp;
 use crate::raw::routes::RawRoute;
@@ -14,10 +14,18 @@ impl Advice<'_> {
         self.cross_origin(&raw.response_headers);
         if let Some(own) = &route.own {
             self.doors(raw.allow_networks.as_deref().unwrap_or_default(), &own.networks);
-            self.weaker(raw, route, own, app);
+            if !self.weaker(raw, route, own, app) && matches!(route.does, Does::Forward { .. }) {
+                raw.classes.iter().for_each(|classes| self.classes(classes, own.mode));
+                self.lenient(raw.on_error.as_ref(), own.mode);
+            }
+            self.held(&raw.limits, &own.limits);
+            if let Some(upstreams) = &own.upstreams {
+                self.upstreams(raw.upstream.as_ref(), upstreams);
+            }
         }
         self.off_tls(raw, route);
         self.back_office(raw, route, app);
+        self.half_closed(raw, route, app);
     }
 
     /// Routes that no request meets: one before them takes all that they would. Those of the same path are tried as they are written.
@@ -36,8 +44,8 @@ impl Advice<'_> {
         }
     }
 
-    /// A client that chooses its method or its fields chooses its protection with them.
-    fn weaker(&mut self, raw: &At<RawRoute>, route: &Route, own: &Own, app: &App) {
+    /// A client that chooses its method or its fields chooses its protection with them. Whether something was said.
+    fn weaker(&mut self, raw: &At<RawRoute>, route: &Route, own: &Own, app: &App) -> bool {
         let less = (rank(own.mode) < rank(app.mode)).then_some("`mode`");
         let less = less.or((own.paranoia < app.paranoia).then_some("`paranoia`"));
         let is_open = own.networks.is_open() && !app.networks.is_open();
@@ -46,7 +54,7 @@ impl Advice<'_> {
         let is_looser = class(app.classes.detection) && !class(own.classes.detection);
         let less = less.or(is_looser.then_some("`classes`"));
         let is_lenient = own.on_error == OnError::Allow && app.on_error == OnError::Deny;
-        let Some(less) = less.or(is_lenient.then_some("`on_error`")) else { return };
+        let Some(less) = less.or(is_lenient.then_some("`on_error`")) else { return false };
         let when = &route.when;
         if !when.headers.is_empty() || !when.methods.is_empty() {
             self.say(
@@ -54,7 +62,7 @@ impl Advice<'_> {
                 format!("whoever asks chooses less protection ({less}) by a method or a header field"),
                 "choose by path alone where less is protected",
             );
-        } else if when.is_path_only() && when.path == "/" {
+        } else if is_all(when) {
             self.say(
                 &raw.span,
                 format!("the route takes all requests, and protects them less than the app says ({less})"),
@@ -68,7 +76,24 @@ impl Advice<'_> {
                 format!("a path where people log in or pay is protected less than the rest ({less})"),
                 "exclude the one rule that disturbs there, and leave `mode` as it is",
             );
+        } else if let Some(mode) = &raw.mode
+            && rank(own.mode) < rank(app.mode)
+            && matches!(route.does, Does::Forward { .. })
+        {
+            let place = place(when);
+            let what = match own.mode {
+                Mode::Off => format!("no rule looks at requests to {place}"),
+                _ => format!("attacks on {place} are recorded and passed on"),
+            };
+            self.say(
+                &mode.span,
+                what,
+                "exclude the one rule that disturbs there (`[[apps.exclusions]]`), and leave `mode` as it is",
+            );
+        } else {
+            return false;
         }
+        true
     }
 
     /// Clients are led from HTTPS to HTTP.
@@ -83,28 +108,6 @@ impl Advice<'_> {
             );
         }
     }
-
-    /// Pages for those who run the app, open to everybody.
-    fn back_office(&mut self, raw: &At<RawRoute>, route: &Route, app: &App) {
-        let segments: Vec<&str> = route.when.segments().collect();
-        let is_one =
-            segments.iter().any(|segment| BACK_OFFICES.contains(&segment.to_ascii_lowercase().as_str()));
-        if !is_one || !matches!(route.does, Does::Forward { .. }) {
-            return;
-        }
-        let (networks, challenge) = match &route.own {
-            Some(own) => (&own.networks, own.challenge),
-            None => (&app.networks, app.challenge),
-        };
-        let asks_who = app.client_certificate.is_some() || challenge == ChallengeUse::Always;
-        if networks.allow.is_empty() && !asks_who {
-            self.say(
-                &raw.span,
-                format!("{} is for those who run the app, and open to everybody", route.when.path),
-                "say who may ask: `allow_networks = [\"203.0.113.0/24\"]`, or `client_certificate` at the app",
-            );
-        }
-    }
 }
 
 /// Whether a route whose path is the same asks for nothing that the other one does not.
@@ -115,10 +118,38 @@ fn takes_all_of(first: &When, then: &When) -> bool {
         || !then.methods.is_empty() && then.methods.iter().all(|method| first.methods.contains(method));
     same_path
         && methods
-        && (first.suffix.is_none() || first.suffix == then.suffix)
-        && (first.pattern.is_none() || first.pattern == then.pattern)
+        && first
+            .suffix
+            .as_deref()
+            .is_none_or(|end| then.suffix.as_deref().is_some_and(|then| then.ends_with(end)))
+        && (first.pattern.as_ref().is_none_or(is_any) || first.pattern == then.pattern)
         && (first.scheme.is_none() || first.scheme == then.scheme)
         && first.headers.iter().all(|asked| then.headers.contains(asked))
+}
+
+/// Whether each request meets it.
+fn is_all(when: &When) -> bool {
+    let path_only = When { pattern: None, ..when.clone() }.is_path_only();
+    when.path == "/" && !when.exact && path_only && when.pattern.as_ref().is_none_or(is_any)
+}
+
+/// Whether each path matches a pattern, as it is usually written.
+fn is_any(pattern: &PathPattern) -> bool {
+    let text = pattern.as_str();
+    let inner = text.strip_prefix('^').unwrap_or(text);
+    matches!(inner.strip_suffix('$').unwrap_or(inner), ".*" | "/.*" | "(.*)" | "/(.*)")
+        || matches!(inner, "" | "/" | ".")
+}
+
+/// The requests of a route in words.
+pub(super) fn place(when: &When) -> String {
+    let of_pattern = |pattern: &PathPattern| format!("paths that match `{}`", pattern.as_str());
+    let of_suffix = |suffix: &String| format!("paths that end with `{suffix}`");
+    match when.pattern.as_ref().map(of_pattern).or(when.suffix.as_ref().map(of_suffix)) {
+        Some(place) if when.path != "/" => format!("{place} below {}", when.path),
+        Some(place) => place,
+        None => when.path.clone(),
+    }
 }
 
 fn rank(mode: Mode) -> u8 {
@@ -129,29 +160,7 @@ fn rank(mode: Mode) -> u8 {
     }
 }
 
-fn is_below(path: &str, above: &str) -> bool {
+pub(super) fn is_below(path: &str, above: &str) -> bool {
     let above = above.trim_end_matches('/');
     path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
-
-/// Where software has its back office, its figures and its inner parts.
-const BACK_OFFICES: [&str; 18] = [
-    "admin",
-    "administrator",
-    "wp-admin",
-    "phpmyadmin",
-    "adminer",
-    "manager",
-    "actuator",
-    "metrics",
-    "server-status",
-    "debug",
-    "_debug",
-    "console",
-    "backoffice",
-    "jenkins",
-    "grafana",
-    "kibana",
-    "solr",
-    "internal",
-];

@@ -4,16 +4,17 @@ use std::net::IpAddr;
 
 use super::Advice;
 use super::networks::is_public;
-use crate::balance::Server;
-use crate::policy::App;
-use crate::raw::RawApp;
+use crate::balance::{Server, Upstreams};
+use crate::raw::upstreams::RawUpstreams;
+use crate::toml_text::At;
 use crate::upstream::Scheme;
 
 impl Advice<'_> {
-    pub(super) fn upstreams(&mut self, raw: &RawApp, app: &App) {
-        let Some(written) = &raw.upstream else { return };
+    /// Those of an app, or of a route.
+    pub(super) fn upstreams(&mut self, written: Option<&At<RawUpstreams>>, upstreams: &Upstreams) {
+        let Some(written) = written else { return };
         let public = |server: &&Server| server.upstream.host.parse::<IpAddr>().is_ok_and(is_public);
-        let Some(server) = app.upstreams.servers.iter().find(public) else { return };
+        let Some(server) = upstreams.servers.iter().find(public) else { return };
         let host = &server.upstream.host;
         if server.upstream.scheme == Scheme::Http {
             self.say(

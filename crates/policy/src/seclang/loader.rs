@@ -23,6 +23,8 @@ pub(super) struct Loader<'a> {
     reading: Vec<String>,
     /// How many files were read.
     files: usize,
+    /// What files and texts are called, in the order in which they were read.
+    names: Vec<Arc<str>>,
 }
 
 /// One directive and where it stands.
@@ -37,7 +39,7 @@ impl<'a> Loader<'a> {
     pub(super) fn new(source: Source<'a>) -> Self {
         let mut assembly = Assembly::default();
         assembly.engine().unicode_map = unicode::us_ascii_best_fit();
-        Self { source, assembly, found: Vec::new(), reading: Vec::new(), files: 0 }
+        Self { source, assembly, found: Vec::new(), reading: Vec::new(), files: 0, names: Vec::new() }
     }
 
     /// Adds a fault that concerns no file.
@@ -62,9 +64,15 @@ impl<'a> Loader<'a> {
         }
     }
 
+    /// The names of what was read.
+    pub(super) fn take_names(&mut self) -> Vec<Arc<str>> {
+        std::mem::take(&mut self.names)
+    }
+
     /// Reads a text under a name.
     pub(super) fn text(&mut self, name: &str, text: &str) {
         let file: Arc<str> = name.into();
+        self.names.push(Arc::clone(&file));
         self.reading.push(name.to_owned());
         let lines = logical_lines(text, &mut Report::new(&file, 1, &mut self.found));
         for line in &lines {

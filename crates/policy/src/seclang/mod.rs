@@ -29,12 +29,14 @@ mod rules;
 mod layout;
 mod loader;
 
+mod dormant;
+
 mod reference;
 
 use std::cell::RefCell;
 use std::path::PathBuf;
 
-use crate::{Diagnostic, FileSet, Files};
+use crate::{Diagnostic, FileSet, Files, baseline::baseline};
 use loader::Loader;
 pub(crate) use source::FileRead;
 use source::Source;
@@ -44,6 +46,8 @@ use source::Source;
 pub struct Loaded {
     /// The rules.
     pub rules: ir::RuleSet,
+    /// The files and texts that were read, in order.
+    pub files: Vec<std::sync::Arc<str>>,
     /// What was understood but has no effect, or looks like a mistake.
     pub warnings: Vec<Diagnostic>,
 }
@@ -93,6 +97,37 @@ pub fn load_dirs_from(
     finish(loader, options)
 }
 
+/// Loads the product's own rules, and files of an app's own beside them: what these include, and data that they refer to, is read from where
+/// they are. One that ends in `.data`, `.txt` or `.json` is no rule file. The order is that of [`load_texts`].
+///
+/// # Errors
+/// All faults found, when one of them is an error.
+pub fn load_baseline(
+    files: Files<'_>,
+    own: &[PathBuf],
+    options: &LoadOptions,
+) -> Result<Loaded, Vec<Diagnostic>> {
+    let source = Source::from(files);
+    let mut loader = start(source);
+    let names: Vec<String> = own.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+    let (first, last): (Vec<_>, Vec<_>) = names.iter().partition(|name| layout::comes_first(name));
+    for name in first {
+        loader.file(name);
+    }
+    between(&mut loader, options);
+    for (name, text) in baseline() {
+        loader.text(name, text);
+    }
+    for name in last {
+        if !is_data(name) {
+            loader.file(name);
+        } else if let Err((line, message)) = source.read_text(name) {
+            loader.fault(Diagnostic::error(name.as_str(), line, message));
+        }
+    }
+    finish(loader, options)
+}
+
 /// The files that are read when these folders and files are loaded, in order. What is wrong with them is not told.
 pub(crate) fn files_read(set: &FileSet, dirs: &[PathBuf]) -> Vec<FileRead> {
     let read = RefCell::default();
@@ -131,7 +166,6 @@ pub fn read_file(files: Files<'_>, path: &str) -> Result<Vec<u8>, String> {
 pub fn load_texts(files: &[(&str, &str)], options: &LoadOptions) -> Result<Loaded, Vec<Diagnostic>> {
     let mut loader = start(Source::Texts(files));
     let is_setup = |name: &str| layout::comes_first(name);
-    let is_data = |name: &str| [".data", ".txt", ".json"].iter().any(|ending| name.ends_with(ending));
     for (name, text) in files.iter().filter(|(name, _)| is_setup(name)) {
         loader.text(name, text);
     }
@@ -150,6 +184,11 @@ pub fn base_settings() -> &'static str {
 /// The language as Markdown tables: what is supported, and what is not, with the reason.
 pub fn reference() -> String {
     reference::markdown()
+}
+
+/// Whether a text is one that rules refer to.
+fn is_data(name: &str) -> bool {
+    [".data", ".txt", ".json"].iter().any(|ending| name.ends_with(ending))
 }
 
 fn start(source: Source<'_>) -> Loader<'_> {
@@ -175,12 +214,14 @@ fn between(loader: &mut Loader<'_>, options: &LoadOptions) {
     }
 }
 
-fn finish(loader: Loader<'_>, options: &LoadOptions) -> Result<Loaded, Vec<Diagnostic>> {
-    let (mut rules, warnings) = loader.finish()?;
+fn finish(mut loader: Loader<'_>, options: &LoadOptions) -> Result<Loaded, Vec<Diagnostic>> {
+    let files = loader.take_names();
+    let (mut rules, mut warnings) = loader.finish()?;
+    warnings.retain(|warning| !dormant::is_dormant(warning, &rules));
     if let Some(rule_engine) = options.rule_engine {
         rules.engine.rule_engine = rule_engine;
     }
-    Ok(Loaded { rules, warnings })
+    Ok(Loaded { rules, files, warnings })
 }
 
 /// Sets the level under the names of version 4 and of version 3 of the Core Rule Set.
