@@ -3956,7 +3956,10 @@ export interface components {
         ActorsSeen: {
             answered: components["schemas"]["NodeName"][];
             clients: components["schemas"]["RefusedClient"][];
+            from_ms: number;
             silent: components["schemas"]["NodeName"][];
+            step_ms: number;
+            to_ms: number;
         };
         Affected: {
             kind: string;
@@ -4106,6 +4109,7 @@ export interface components {
         Counters: {
             access_dropped: number;
             allowed: number;
+            challenged: number;
             connections_accepted: number;
             connections_open: number;
             connections_refused: number;
@@ -4119,6 +4123,7 @@ export interface components {
             response_body_bytes: number;
             security_dropped: number;
             strikes: number;
+            throttled: number;
             upstream_errors: number;
         };
         Country: string;
@@ -4978,6 +4983,7 @@ export interface components {
             client: string;
             country?: string | null;
             last_ms: number;
+            points?: number[];
             refused: number;
             rules: number[];
         };
@@ -5247,6 +5253,7 @@ export interface components {
         };
         TrafficSeen: {
             answered: components["schemas"]["NodeName"][];
+            begins_ms?: number | null;
             from_ms: number;
             others: components["schemas"]["TrafficOthers"];
             series: components["schemas"]["TrafficSeries"][];
@@ -5259,6 +5266,7 @@ export interface components {
             key: string;
             points: number[];
             total: number;
+            words?: string | null;
         };
         TrafficTotals: {
             challenged: number;
