@@ -93,6 +93,7 @@ class World {
     this.people = new People();
     this.fleet = new FleetWorld(Date.now());
     this.policy = new PolicyWorld(Date.now());
+    this.policy.hasFile = scenario !== 'quiet';
     if (scenario !== 'quiet') this.past();
     this.incidents = new Incidents(this, Date.now());
   }
@@ -458,8 +459,9 @@ async function pagesApi(world, url, request, [area, id, sub]) {
     case 'GET policy':
       return { body: policy.status(world.members()) };
     case 'GET policy/versions':
-      return { body: policy.rows };
+      return { body: policy.hasFile ? policy.rows : [] };
     case 'GET policy/versions/:id': {
+      if (!policy.hasFile) return no(409, 'no_file', "this node's policy is of its command line: there is no file of it to change; write one, and `phalanx policy push FILE` gives it to all nodes");
       const found = policy.version(sub);
       return found ? { body: found } : nothing;
     }

@@ -49,7 +49,7 @@ export function actors(query, now, scenario, begins = null) {
   const { from_ms, to_ms, step_ms, series } = traffic(new URLSearchParams({ ...Object.fromEntries(query), by: 'action', count: 'refused' }), scenario, begins);
   const refused = series.find((one) => one.key === 'deny');
   const clients = ACTORS.map(([client, country, asn], at) => {
-    const points = refused.points.map((point) => Math.floor((point * (6 - at)) / 24));
+    const points = refused.points.map((point) => Math.ceil((point * (6 - at)) / 24));
     return { client, country, asn, refused: points.reduce((a, b) => a + b, 0), points, last_ms: now - at * 41_000, rules: [942100, 941110, 930120, 932160].slice(0, 1 + (at % 4)) };
   });
   return { from_ms, to_ms, step_ms, clients: clients.filter((one) => one.refused > 0), answered: [], silent: [] };

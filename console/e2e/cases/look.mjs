@@ -97,12 +97,21 @@ test('every page is reached by keyboard, is announced by its heading, and leaves
   const { page, close } = await settled('overview');
   await page.keyboard.press('Tab');
   assert.match(await focusedText(page), /^Skip/);
-  for (const name of ['Traffic', 'Requests', 'Incidents', 'Policy', 'Exclusions', 'Fleet', 'Intelligence', 'Operators', 'Audit']) {
+  for (const name of ['Traffic', 'Requests', 'Incidents', 'Policy', 'Exclusions', 'Intelligence', 'Fleet', 'Operators', 'Audit']) {
     await page.getByRole('navigation').getByRole('link', { name: new RegExp(`^${name}`) }).focus();
     await page.keyboard.press('Enter');
     await page.waitForFunction(() => document.activeElement?.tagName === 'H1');
     assert.equal(await page.locator('[aria-current=page]').textContent().then((text) => text.startsWith(name)), true);
     assert.notEqual(await page.title(), 'Phalanx');
+  }
+  await close();
+});
+
+test('the ways to the pages are grouped, and each group has its name', async () => {
+  const { page, close } = await settled('overview');
+  const ways = page.getByRole('navigation', { name: 'Pages' });
+  for (const [name, last] of [['Watch', 'Incidents'], ['Protect', 'Intelligence'], ['Run', 'Audit']]) {
+    await ways.getByRole('list', { name }).getByRole('link', { name: new RegExp(`^${last}`) }).waitFor();
   }
   await close();
 });

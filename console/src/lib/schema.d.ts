@@ -4677,6 +4677,7 @@ export interface components {
             chain: components["schemas"]["PolicyVersion"][];
             changed_at_ms: number;
             epoch: number;
+            has_file?: boolean;
             home: string;
             nodes: components["schemas"]["PolicyNode"][];
             note: string;

@@ -63,6 +63,7 @@ export type Change = Schemas['PolicyChange'];
 export type Exclusion = Schemas['ExclusionRow'];
 export type NewExclusion = Schemas['NewExclusion'];
 
+export type Follower = Schemas['PolicyFollower'];
 export type Authority = Schemas['Authority'];
 export type NewInvitation = Schemas['NewInvitation'];
 export type NodeInvited = Schemas['Invited'];
