@@ -3637,6 +3637,7 @@ export interface paths {
                     from_ms?: number;
                     to_ms?: number;
                     app?: string;
+                    points?: number;
                     fleet?: boolean;
                 };
                 header?: never;
@@ -3956,10 +3957,10 @@ export interface components {
         ActorsSeen: {
             answered: components["schemas"]["NodeName"][];
             clients: components["schemas"]["RefusedClient"][];
-            from_ms: number;
+            from_ms?: number;
             silent: components["schemas"]["NodeName"][];
-            step_ms: number;
-            to_ms: number;
+            step_ms?: number;
+            to_ms?: number;
         };
         Affected: {
             kind: string;
@@ -4109,7 +4110,7 @@ export interface components {
         Counters: {
             access_dropped: number;
             allowed: number;
-            challenged: number;
+            challenged?: number;
             connections_accepted: number;
             connections_open: number;
             connections_refused: number;
@@ -4123,7 +4124,7 @@ export interface components {
             response_body_bytes: number;
             security_dropped: number;
             strikes: number;
-            throttled: number;
+            throttled?: number;
             upstream_errors: number;
         };
         Country: string;

@@ -171,7 +171,8 @@ async fn the_clients_refused_most_come_first() {
     node.refuse([of("blog", 20, |event| event.client = "2001:db8::7".parse().unwrap())]).await;
     let time = format!("from_ms={}&to_ms={}&points=1", id(0).at_ms(), id(0).at_ms() + 60_000);
     let seen = node.get(&format!("/api/v1/traffic/actors?{time}")).await.json();
-    let steps = (seen["to_ms"].as_u64().unwrap() - seen["from_ms"].as_u64().unwrap()) / seen["step_ms"].as_u64().unwrap();
+    let steps = (seen["to_ms"].as_u64().unwrap() - seen["from_ms"].as_u64().unwrap())
+        / seen["step_ms"].as_u64().unwrap();
     let client = |client: &str, refused: u64, last: u64| {
         let mut points = vec![0; usize::try_from(steps).unwrap()];
         points[0] = refused;

@@ -92,7 +92,12 @@ impl History {
         Ok(None)
     }
 
-    fn refused_client(&self, client: IpAddr, (last_ms, one): (u64, Refused), rules: Vec<u64>) -> RefusedClient {
+    fn refused_client(
+        &self,
+        client: IpAddr,
+        (last_ms, one): (u64, Refused),
+        rules: Vec<u64>,
+    ) -> RefusedClient {
         let place = self.shared.locate.as_ref().map(|locate| locate(client)).unwrap_or_default();
         RefusedClient {
             client: client.to_string(),
@@ -113,8 +118,7 @@ fn most_refused(
     query: &TrafficQuery,
     limit: usize,
 ) -> rusqlite::Result<Vec<Refused>> {
-    let mut values: Vec<Value> =
-        vec![first_id_at(query.from_ms).into(), first_id_at(query.to_ms).into()];
+    let mut values: Vec<Value> = vec![first_id_at(query.from_ms).into(), first_id_at(query.to_ms).into()];
     let of_apps = of_apps(shared, query, &mut values);
     let sql = format!(
         "SELECT client, id FROM requests INDEXED BY requests_facts
@@ -135,7 +139,12 @@ fn most_refused(
             // The newest comes first.
             None => {
                 places.insert(client.to_owned(), clients.len());
-                clients.push(Refused { client: client.to_owned(), refused: 0, points: Vec::new(), last: id.to_owned() });
+                clients.push(Refused {
+                    client: client.to_owned(),
+                    refused: 0,
+                    points: Vec::new(),
+                    last: id.to_owned(),
+                });
                 clients.len() - 1
             }
         };

@@ -8,8 +8,8 @@ use rusqlite::{Connection, params_from_iter};
 use super::{History, Shared, name_context};
 use crate::RecordError;
 use crate::traffic::{
-    ACTIONS, Bucket, By, Dimension, HOUR_MS, OTHERS, Traffic, TrafficOthers, TrafficQuery, TrafficSeries, TrafficTotals,
-    class_name, status_name,
+    ACTIONS, Bucket, By, Dimension, HOUR_MS, OTHERS, Traffic, TrafficOthers, TrafficQuery, TrafficSeries,
+    TrafficTotals, class_name, status_name,
 };
 
 /// One sum of the database: where it belongs, and how much it is.
