@@ -20,7 +20,7 @@ export class Trace {
 
   /** Takes the totals as they stood at `at` (milliseconds). */
   note(counters: Counters, at: number): void {
-    const { requests, denied, malformed, challenged, throttled } = counters;
+    const { requests, denied, malformed, challenged = 0, throttled = 0 } = counters;
     this.add(at, { requests, refused: denied + malformed, slowed: challenged + throttled });
   }
 
