@@ -85,12 +85,15 @@ class World {
     this.decisions = new Map();
     this.strikes = new Map();
     this.held = new Map();
-    this.counters = { requests: 1_204_311, denied: 3_127, observed: 0, malformed: 12, upstream_errors: 0 };
+    this.counters = { requests: 1_204_311, denied: 3_127, observed: 0, challenged: 212, throttled: 97, malformed: 12, upstream_errors: 0 };
+    /** Since when traffic is counted. The tests change it. */
+    this.countedSince = null;
     this.version = 1;
     this.load = 40;
     this.people = new People();
     this.fleet = new FleetWorld(Date.now());
     this.policy = new PolicyWorld(Date.now());
+    this.policy.hasFile = scenario !== 'quiet';
     if (scenario !== 'quiet') this.past();
     this.incidents = new Incidents(this, Date.now());
   }
@@ -434,9 +437,9 @@ async function pagesApi(world, url, request, [area, id, sub]) {
     case 'GET fixes':
       return { body: world.fixes() };
     case 'GET traffic':
-      return { body: traffic(url.searchParams, world.scenario) };
+      return { body: traffic(url.searchParams, world.scenario, world.countedSince) };
     case 'GET traffic/:id':
-      return { body: actors(Date.now(), world.scenario) };
+      return { body: actors(url.searchParams, Date.now(), world.scenario, world.countedSince) };
     case 'GET fleet/:id':
       return { body: { requests: events(world, url.searchParams).map(told), answered: NODES.map(({ site, node }) => `${site}/${node}`), silent: [] } };
     case 'GET events/:id/suggestion':
@@ -456,8 +459,9 @@ async function pagesApi(world, url, request, [area, id, sub]) {
     case 'GET policy':
       return { body: policy.status(world.members()) };
     case 'GET policy/versions':
-      return { body: policy.rows };
+      return { body: policy.hasFile ? policy.rows : [] };
     case 'GET policy/versions/:id': {
+      if (!policy.hasFile) return no(409, 'no_file', "this node's policy is of its command line: there is no file of it to change; write one, and `phalanx policy push FILE` gives it to all nodes");
       const found = policy.version(sub);
       return found ? { body: found } : nothing;
     }

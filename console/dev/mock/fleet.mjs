@@ -14,6 +14,8 @@ export class FleetWorld {
     this.lists = [list('drop', 1_204, now, { reason: 'Spamhaus DROP' }), list('scanners', 88, now, { reason: 'our own honeypot', version_in_force: null, held: { clients: 37, of: 412 } })];
     this.bouncers = [{ name: 'edge-nftables', created_at_ms: now - 40 * HOUR, seen_at_ms: now - 9_000, pulled_at_ms: now - 9_000, agent: 'crowdsec-firewall-bouncer/0.0.34' }];
     this.runs = [];
+    /** Whether the policy's files have a fault. The tests change it. */
+    this.brokenPolicy = false;
   }
 
   /** What a call answers; undefined for one that is not about this. `fresh` refuses who has not proved himself of late. */
@@ -32,7 +34,10 @@ export class FleetWorld {
       case 'POST upgrade':
         this.process += 1;
         return { status: 202, body: { from: this.process - 1 } };
+      case 'GET policy/followers':
+        return { body: this.followers(now) };
       case 'POST policy/reload':
+        if (this.brokenPolicy) return { problem: true, status: 422, code: 'policy_refused', detail: 'the policy was refused; the running one stays in force', diagnostics: [{ level: 'error', file: 'policy.toml', line: 7, message: 'unknown field `upstrem`', help: 'did you mean `upstream`?' }] };
         return { body: { version: 4 } };
       case 'GET blocklists':
         return { body: this.lists };
@@ -64,6 +69,11 @@ export class FleetWorld {
       default:
         return undefined;
     }
+  }
+
+  followers(now) {
+    const one = (name, state, words, more = {}) => ({ by: 'ann/ci', at_ms: now - 12_000, well_at_ms: now - 12_000, silent: false, said: { name, state, words, every_ms: 60_000, commit: '3f9c2e1b7a64d05c8812f0aa4d5e6f7081920a1b', version: 4, behind: 0, ...more } });
+    return [one('edge-policy main', 'in_step', ''), { ...one('edge-policy staging', 'conflict', 'version 4 and commit 81c0ffee both moved: say which counts', { behind: 1, version: 3 }), well_at_ms: now - 7_200_000 }];
   }
 
   members(now) {

@@ -56,11 +56,17 @@ export class PolicyWorld {
     ].map(([version, author, reason, at_ms, result, source]) => ({ version, author, reason, at_ms, result, source, node: 'fra/fra-1', approved_by: version === 3 ? 'ann' : null, stable: version === 4, result_at_ms: at_ms, result_reason: result === 'rolled_back' ? 'it refused 7 of 212 clients' : '', hash: hashOf(version), previous: version > 1 ? hashOf(version - 1) : null, bytes: 18_000 + version * 61 }));
     this.changes = [];
     this.trial = null;
+    /** Whether the policy stands in a file; that of `phalanx up` does not. The tests change it. */
+    this.hasFile = true;
   }
 
   status(members) {
     const newest = this.rows[0];
+    if (!this.hasFile) {
+      return { version: 0, stable: null, trial: null, chain: [], home: '', epoch: 0, serial: 0, note: '', changed_at_ms: 0, has_file: false, nodes: members.map(({ site, node, online }) => ({ site, node, online, policy: null })) };
+    }
     return {
+      has_file: true,
       version: newest.version, stable: bundle(newest), trial: this.trial, chain: [...this.rows].reverse().map(bundle), home: 'fra', epoch: 1, serial: newest.version,
       note: `version ${newest.version} was pushed by fra/fra-1: ${newest.reason}`, changed_at_ms: newest.at_ms,
       nodes: members.map(({ site, node, online }) => ({ site, node, online, policy: { version: newest.version, hash: newest.hash.slice(0, 12) } })),

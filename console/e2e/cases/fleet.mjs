@@ -18,6 +18,88 @@ test('a node is cordoned with a reason, and set to work again', { skip: mockOnly
   await close();
 });
 
+test('a node is emptied, and what it decided is ended, for a reason', { skip: mockOnly() }, async () => {
+  const { page, faults, close } = await open('#/fleet');
+  const row = page.getByRole('listitem').filter({ hasText: 'iad/iad-1' });
+  await row.getByRole('button', { name: 'Drain iad/iad-1' }).click();
+  await page.keyboard.press('Escape');
+  assert.equal(await row.getByText('draining').count(), 0, 'Escape leaves it');
+  await row.getByRole('button', { name: 'Drain iad/iad-1' }).click();
+  await row.getByLabel(/^Empty iad\/iad-1/).fill('moves to another rack');
+  await row.getByRole('button', { name: 'Drain', exact: true }).click();
+  await row.getByText('draining: moves to another rack').waitFor();
+  assert.equal(await row.getByRole('button', { name: /^Drain/ }).count(), 0);
+  await row.getByRole('button', { name: 'Set to work iad/iad-1' }).click();
+  await page.keyboard.press('Enter');
+  await row.getByText('serving', { exact: true }).waitFor();
+  await row.getByRole('button', { name: 'End its decisions iad/iad-1' }).click();
+  await page.keyboard.press('Enter');
+  await row.getByText(/^Why\?/).waitFor();
+  await row.getByLabel(/^End all that iad\/iad-1 decided/).fill('its clock was wrong');
+  await page.keyboard.press('Enter');
+  await row.getByText('What it decided so far has ended, on every node.').waitFor();
+  assert.deepEqual(faults, []);
+  await close();
+});
+
+test('a node that is gone is evicted, and its membership ended', { skip: mockOnly() }, async () => {
+  lab.mock.world.scenario = 'degraded';
+  try {
+    const { page, faults, close } = await open('#/fleet');
+    const row = page.getByRole('listitem').filter({ hasText: 'syd/syd-1' });
+    await row.getByText(/^silent for/).waitFor();
+    assert.equal(await row.getByRole('button', { name: /^Drain|^Cordon/ }).count(), 0, 'who does not listen cannot be told to');
+    await row.getByRole('button', { name: 'Evict syd/syd-1' }).click();
+    await page.keyboard.press('Enter');
+    await row.getByText('evicted').waitFor();
+    await row.getByRole('button', { name: 'Revoke syd/syd-1' }).click();
+    await row.getByLabel(/^End the membership of syd\/syd-1/).fill('the machine was stolen');
+    await page.keyboard.press('Enter');
+    await row.getByText('Its membership has ended, on every node.').waitFor();
+    assert.ok(lab.mock.world.fleet.revoked.has('syd/syd-1'));
+    const own = page.getByRole('listitem').filter({ hasText: 'this node' });
+    assert.equal(await own.getByRole('button', { name: /^Revoke/ }).count(), 0, 'not the node that one is at');
+    assert.deepEqual(faults, []);
+    await close();
+  } finally {
+    lab.mock.world.scenario = 'fleet';
+    lab.mock.world.fleet.orders.clear();
+    lab.mock.world.fleet.revoked.clear();
+  }
+});
+
+test("this node's policy is read again", async () => {
+  const { page, faults, close } = await open('#/fleet');
+  await page.getByRole('button', { name: 'Read the policy again' }).click();
+  await page.keyboard.press('Enter');
+  await page.getByText('The policy was read again.').waitFor();
+  assert.deepEqual(faults, []);
+  await close();
+});
+
+test('a policy with a fault is named with its line, and the other stays', { skip: mockOnly() }, async () => {
+  lab.mock.world.fleet.brokenPolicy = true;
+  try {
+    const { page, close } = await open('#/fleet');
+    await page.getByRole('button', { name: 'Read the policy again' }).click();
+    await page.keyboard.press('Enter');
+    await page.getByText('the running one stays in force. policy.toml, line 7: unknown field `upstrem`').waitFor();
+    await close();
+  } finally {
+    lab.mock.world.fleet.brokenPolicy = false;
+  }
+});
+
+test('who follows the policy is told, with what went wrong', { skip: mockOnly() }, async () => {
+  const { page, faults, close } = await open('#/fleet');
+  const table = page.getByRole('region', { name: 'Who follows the policy' });
+  await table.getByRole('row').filter({ hasText: 'edge-policy main' }).getByText('in step', { exact: true }).waitFor();
+  await table.getByRole('row').filter({ hasText: 'edge-policy staging' }).getByText('both moved: say which counts').waitFor();
+  await table.getByText('1 version behind').waitFor();
+  assert.deepEqual(faults, []);
+  await close();
+});
+
 test('an invitation asks for a fresh factor, and its token is shown once', { skip: mockOnly() }, async () => {
   lab.mock.world.people.stale = true;
   const { page, faults, close } = await open('#/fleet');

@@ -2,7 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { focusedText, lab, live, open, SHOTS, violations } from '../lab.mjs';
+import { startMock } from '../../dev/mock.mjs';
+import { focusedText, lab, live, mockOnly, open, SHOTS, violations } from '../lab.mjs';
 
 const PAGES = {
   overview: '#/',
@@ -97,12 +98,21 @@ test('every page is reached by keyboard, is announced by its heading, and leaves
   const { page, close } = await settled('overview');
   await page.keyboard.press('Tab');
   assert.match(await focusedText(page), /^Skip/);
-  for (const name of ['Traffic', 'Requests', 'Incidents', 'Policy', 'Exclusions', 'Fleet', 'Intelligence', 'Operators', 'Audit']) {
+  for (const name of ['Traffic', 'Requests', 'Incidents', 'Policy', 'Exclusions', 'Intelligence', 'Fleet', 'Operators', 'Audit']) {
     await page.getByRole('navigation').getByRole('link', { name: new RegExp(`^${name}`) }).focus();
     await page.keyboard.press('Enter');
     await page.waitForFunction(() => document.activeElement?.tagName === 'H1');
     assert.equal(await page.locator('[aria-current=page]').textContent().then((text) => text.startsWith(name)), true);
     assert.notEqual(await page.title(), 'Phalanx');
+  }
+  await close();
+});
+
+test('the ways to the pages are grouped, and each group has its name', async () => {
+  const { page, close } = await settled('overview');
+  const ways = page.getByRole('navigation', { name: 'Pages' });
+  for (const [name, last] of [['Watch', 'Incidents'], ['Protect', 'Intelligence'], ['Run', 'Audit']]) {
+    await ways.getByRole('list', { name }).getByRole('link', { name: new RegExp(`^${last}`) }).waitFor();
   }
   await close();
 });
@@ -128,6 +138,36 @@ test('the theme goes against the system and stays', async () => {
   await page.reload();
   assert.notEqual(await ground(), before);
   await close();
+});
+
+test('pages come and go without leaving anything behind', { skip: mockOnly() }, async () => {
+  const quiet = await startMock({ open: true, scenario: 'quiet' });
+  const context = await lab.browser.newContext();
+  try {
+    const page = await context.newPage();
+    await page.goto(quiet.base);
+    await live(page);
+    const devtools = await context.newCDPSession(page);
+    await devtools.send('HeapProfiler.enable');
+    const rounds = async (count) => {
+      for (let n = 0; n < count; n++) {
+        for (const place of ['#/traffic', '#/requests', '#/incidents', '#/policy', '#/fleet', '#/']) {
+          await page.evaluate((hash) => (location.hash = hash), place);
+          if (place !== '#/') await page.waitForFunction(() => document.activeElement?.tagName === 'H1');
+          await page.waitForFunction(() => !/Fetching|Opening|Searching/.test(document.querySelector('main')?.textContent ?? ''));
+        }
+      }
+      await devtools.send('HeapProfiler.collectGarbage');
+      return devtools.send('Memory.getDOMCounters');
+    };
+    const before = await rounds(2);
+    const after = await rounds(5);
+    assert.ok(after.nodes < before.nodes * 1.5, `${before.nodes} nodes, then ${after.nodes}`);
+    assert.ok(after.jsEventListeners < before.jsEventListeners + 40, `${before.jsEventListeners} listeners, then ${after.jsEventListeners}`);
+  } finally {
+    await context.close();
+    await quiet.stop();
+  }
 });
 
 test('motion stops for whoever asked for it', async () => {

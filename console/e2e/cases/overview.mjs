@@ -75,6 +75,40 @@ test('a lost node is admitted, and found again', { skip: mockOnly() }, async () 
   await context.close();
 });
 
+test('on every page a silent node is admitted, and what it could not tell is fetched when it is back', { skip: mockOnly() }, async () => {
+  let node = await startMock({ open: true });
+  const { port } = new URL(node.base);
+  const pages = [];
+  try {
+    for (const place of ['#/traffic', '#/policy', '#/incidents', '#/audit']) {
+      // Pages of one context share six connections, and each has one for the stream.
+      const context = await lab.browser.newContext();
+      const page = await context.newPage();
+      pages.push(page);
+      await page.goto(`${node.base}/${place}`);
+      await live(page);
+      // The other pages come when this one has stood for a moment.
+      await page.waitForFunction(() => performance.getEntriesByType('resource').some((one) => one.name.includes('/Exclusions-')));
+    }
+    await node.stop();
+    for (const page of pages) {
+      await page.getByText('Reconnecting').waitFor();
+      // Who opens another page now is told, and it fills by itself later.
+      await page.evaluate(() => (location.hash = '#/exclusions'));
+      await page.getByText('Could not fetch the exclusions.').waitFor();
+    }
+    node = await startMock({ open: true, port: Number(port) });
+    for (const page of pages) {
+      await page.getByText('ticket 4711').first().waitFor();
+      await live(page);
+      assert.equal(await page.getByText(/Not current|Could not fetch/).count(), 0);
+    }
+  } finally {
+    await Promise.all(pages.map((page) => page.context().close()));
+    await node.stop();
+  }
+});
+
 test('an empty node says what to do next on every page', { skip: mockOnly() }, async () => {
   const own = await startMock({ open: true, scenario: 'quiet' });
   const context = await lab.browser.newContext();

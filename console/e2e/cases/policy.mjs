@@ -4,6 +4,20 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { atPlace, lab, mockOnly, open, SHOTS } from '../lab.mjs';
 
+test('where the policy is of the command line nothing is offered to edit, and it is said what to do', { skip: mockOnly() }, async () => {
+  lab.mock.world.policy.hasFile = false;
+  try {
+    const { page, faults, close } = await open('#/policy');
+    await page.getByText('There is no file to edit.').waitFor();
+    await page.getByText('phalanx policy push policy.toml').first().waitFor();
+    assert.equal(await page.getByRole('link', { name: /^(Edit policy|View files)$/ }).count(), 0);
+    assert.deepEqual(faults, []);
+    await close();
+  } finally {
+    lab.mock.world.policy.hasFile = true;
+  }
+});
+
 test('a policy is edited with its problems beside it, compared, replayed and published', { skip: mockOnly() }, async () => {
   const { page, faults, close } = await open('#/policy');
   await page.getByRole('link', { name: 'Edit policy' }).click();

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { atPlace, mockOnly, open } from '../lab.mjs';
+import { atPlace, lab, mockOnly, open, SHOTS } from '../lab.mjs';
 
 test('traffic is drawn, said as a table, and grouped; all of it stands in the address', async () => {
   const { page, faults, close } = await open('#/traffic');
@@ -38,6 +38,53 @@ test('a part drawn over is zoomed into, and one can go back', { skip: mockOnly()
   await page.goBack();
   await atPlace(page, '#/traffic?range=24h');
   await close();
+});
+
+test('traffic is told apart by app, site, rule, country and client, each beside the time before', async () => {
+  const { page, faults, close } = await open('#/traffic?range=15m');
+  const by = page.getByRole('region', { name: 'By', exact: true });
+  for (const one of ['app', 'site', 'rule', 'country', 'actor', 'action', 'class', 'status', 'node']) {
+    await by.getByRole('button', { name: one, exact: true }).click();
+    await atPlace(page, `#/traffic?range=15m&by=${one}`);
+    const heading = one === 'actor' ? 'Client' : `${one[0].toUpperCase()}${one.slice(1)}`;
+    await by.getByRole('columnheader', { name: heading, exact: true }).or(by.getByText('Nothing in this time.')).waitFor();
+  }
+  assert.deepEqual(faults, []);
+  await close();
+});
+
+test('a rule is told with its words, a client with its course and where it is', { skip: mockOnly() }, async () => {
+  const { page, close } = await open('#/traffic?range=24h&by=actor&compare=1');
+  const by = page.getByRole('region', { name: 'By', exact: true });
+  const row = by.getByRole('row').filter({ hasText: '203.0.113.66' });
+  await row.getByText('NL, AS64496').waitFor();
+  await row.locator('svg path').waitFor();
+  await by.getByText('everybody else').waitFor();
+  assert.equal(await by.getByLabel('refused only').count(), 0, 'they are always');
+  await by.getByRole('button', { name: 'rule', exact: true }).click();
+  await by.getByText('SQL Injection Attack Detected via libinjection').waitFor();
+  await close();
+});
+
+test('a day of a node that began ten minutes ago is drawn from there on, and says so', { skip: mockOnly() }, async () => {
+  lab.mock.world.countedSince = Math.floor(Date.now() / 60_000) * 60_000 - 600_000;
+  try {
+    const { page, faults, close } = await open('#/traffic?range=24h&compare=1');
+    await page.getByText(/^Counted since .* ago: of what was before, nothing is known\.$/).waitFor();
+    await page.getByText(/^Nothing to compare with/).waitFor();
+    await page.getByText('The same as a table').click();
+    const rows = await page.locator('figure tbody tr').count();
+    assert.ok(rows >= 9 && rows <= 11, `${rows} minutes`);
+    await page.screenshot({ path: `${SHOTS}console-traffic-young.png` });
+    // A time of its own is shown as asked, and nothing stands for what is not known.
+    const now = Date.now();
+    await page.goto(`${lab.base}/#/traffic?from=${now - 1_200_000}&to=${now}`);
+    await page.getByRole('cell', { name: 'not counted' }).first().waitFor();
+    assert.deepEqual(faults, []);
+    await close();
+  } finally {
+    lab.mock.world.countedSince = null;
+  }
 });
 
 test('a rule leads to its requests', { skip: mockOnly() }, async () => {

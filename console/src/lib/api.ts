@@ -84,6 +84,7 @@ export const api = {
   checkPolicy: (body: PolicyFiles) => call('post', '/api/v1/policy/check', { body, timeoutMs: SLOW_MS }),
   diffPolicy: (files: PolicyFiles, against: string) => call('post', '/api/v1/policy/diff', { body: { ...files, against }, timeoutMs: SLOW_MS }),
   replay: (files: PolicyFiles, last_ms: number) => call('post', '/api/v1/policy/replay', { body: { ...files, last_ms }, timeoutMs: REPLAY_MS }),
+  followers: () => call('get', '/api/v1/policy/followers'),
   promote: () => call('post', '/api/v1/policy/promote'),
   changes: () => call('get', '/api/v1/policy/changes'),
   propose: (body: NewChange) => call('post', '/api/v1/policy/changes', { body, timeoutMs: SLOW_MS }),

@@ -30,6 +30,7 @@ export class Resource<T> {
       this.fault = messageOf(error);
       this.forbidden = error instanceof ApiError && error.status === 403;
       this.missing = error instanceof ApiError && error.status === 404;
+      if (error instanceof ApiError && error.status === 0) owe(this);
     } finally {
       if (asked === this.asked) this.busy = false;
     }
@@ -43,11 +44,45 @@ export class Resource<T> {
   }
 }
 
-/** Loads now and every `ms` while the page is open and looked at. For `$effect`: returns what ends it. */
+/** Loads now and every `ms` while the page is open and looked at, and when it is looked at again or the node is heard again. For `$effect`: returns what ends it. */
 export function every(ms: number, work: () => unknown): () => void {
-  void work();
-  const timer = setInterval(() => {
+  const look = () => {
     if (document.visibilityState === 'visible') void work();
-  }, ms);
-  return () => clearInterval(timer);
+  };
+  void work();
+  const timer = setInterval(look, ms);
+  const deaf = onReturn(look);
+  document.addEventListener('visibilitychange', look);
+  return () => {
+    clearInterval(timer);
+    deaf();
+    document.removeEventListener('visibilitychange', look);
+  };
 }
+
+/** Calls back whenever the node is heard again after it was not. Returns what ends that. */
+export function onReturn(work: () => unknown): () => void {
+  listeners.add(work);
+  return () => listeners.delete(work);
+}
+
+/** The node is heard again: what could not be fetched meanwhile is. */
+export function returned(): void {
+  const owed = [...owing];
+  owing.clear();
+  for (const one of owed) void one.load();
+  for (const work of [...listeners]) void work();
+}
+
+function owe(one: { load(): unknown }): void {
+  owing.add(one);
+  for (const oldest of owing) {
+    if (owing.size <= OWING_MAX) break;
+    owing.delete(oldest);
+  }
+}
+
+const listeners = new Set<() => unknown>();
+/** Pages may be opened and left while the node is silent. */
+const owing = new Set<{ load(): unknown }>();
+const OWING_MAX = 24;

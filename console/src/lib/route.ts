@@ -1,8 +1,16 @@
 /** Places within the console: `#/requests?client=192.0.2.1`. Pure; `place.svelte.ts` holds the current one. */
 
-export const PAGES = ['overview', 'traffic', 'requests', 'incidents', 'policy', 'exclusions', 'fleet', 'intelligence', 'operators', 'audit'] as const;
+/** In the order of their ways: what happens, what is refused, who and what does it. */
+export const GROUPS = [
+  { name: 'Watch', pages: ['overview', 'traffic', 'requests', 'incidents'] },
+  { name: 'Protect', pages: ['policy', 'exclusions', 'intelligence'] },
+  { name: 'Run', pages: ['fleet', 'operators', 'audit'] },
+] as const;
 
-export type Page = (typeof PAGES)[number];
+export const PAGES = GROUPS.flatMap((group): readonly Page[] => group.pages);
+
+
+export type Page = (typeof GROUPS)[number]['pages'][number];
 
 export interface Route {
   /** Null: there is no such page. */

@@ -3637,6 +3637,7 @@ export interface paths {
                     from_ms?: number;
                     to_ms?: number;
                     app?: string;
+                    points?: number;
                     fleet?: boolean;
                 };
                 header?: never;
@@ -3956,7 +3957,10 @@ export interface components {
         ActorsSeen: {
             answered: components["schemas"]["NodeName"][];
             clients: components["schemas"]["RefusedClient"][];
+            from_ms?: number;
             silent: components["schemas"]["NodeName"][];
+            step_ms?: number;
+            to_ms?: number;
         };
         Affected: {
             kind: string;
@@ -4106,6 +4110,7 @@ export interface components {
         Counters: {
             access_dropped: number;
             allowed: number;
+            challenged?: number;
             connections_accepted: number;
             connections_open: number;
             connections_refused: number;
@@ -4119,6 +4124,7 @@ export interface components {
             response_body_bytes: number;
             security_dropped: number;
             strikes: number;
+            throttled?: number;
             upstream_errors: number;
         };
         Country: string;
@@ -4672,6 +4678,7 @@ export interface components {
             chain: components["schemas"]["PolicyVersion"][];
             changed_at_ms: number;
             epoch: number;
+            has_file?: boolean;
             home: string;
             nodes: components["schemas"]["PolicyNode"][];
             note: string;
@@ -4978,6 +4985,7 @@ export interface components {
             client: string;
             country?: string | null;
             last_ms: number;
+            points?: number[];
             refused: number;
             rules: number[];
         };
@@ -5247,6 +5255,7 @@ export interface components {
         };
         TrafficSeen: {
             answered: components["schemas"]["NodeName"][];
+            begins_ms?: number | null;
             from_ms: number;
             others: components["schemas"]["TrafficOthers"];
             series: components["schemas"]["TrafficSeries"][];
@@ -5259,6 +5268,7 @@ export interface components {
             key: string;
             points: number[];
             total: number;
+            words?: string | null;
         };
         TrafficTotals: {
             challenged: number;

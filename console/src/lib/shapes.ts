@@ -19,7 +19,7 @@ export type Status = Schemas['Status'];
 export type AppInfo = Schemas['App'];
 export type Member = Schemas['Member'];
 /** Totals since the node's start. A malformed request is refused too, and counted apart from the denied ones. */
-export type Counters = Pick<Schemas['Counters'], 'requests' | 'denied' | 'malformed'>;
+export type Counters = Pick<Schemas['Counters'], 'requests' | 'denied' | 'malformed' | 'challenged' | 'throttled'>;
 
 /** A refused or flagged request, as lists and the stream carry it. Most of its text was written by strangers. */
 export type RequestRow = Omit<Schemas['EventRow'], 'reason'> & { reason: Reason };
@@ -63,6 +63,7 @@ export type Change = Schemas['PolicyChange'];
 export type Exclusion = Schemas['ExclusionRow'];
 export type NewExclusion = Schemas['NewExclusion'];
 
+export type Follower = Schemas['PolicyFollower'];
 export type Authority = Schemas['Authority'];
 export type NewInvitation = Schemas['NewInvitation'];
 export type NodeInvited = Schemas['Invited'];
@@ -88,6 +89,7 @@ export type Fix = Schemas['Fix'];
 export type Traffic = Schemas['TrafficSeen'];
 export type TrafficActors = Schemas['ActorsSeen'];
 export type TrafficActor = Schemas['RefusedClient'];
-export type TrafficBy = 'action' | 'app' | 'rule' | 'country' | 'class' | 'status' | 'node';
+/** By what traffic is told apart; actors have an endpoint of their own. */
+export type TrafficBy = 'action' | 'app' | 'site' | 'rule' | 'country' | 'actor' | 'class' | 'status' | 'node';
 export type AuditPage = Schemas['AuditPage'];
 export type AuditEntry = Schemas['AuditEntry'];

@@ -24,6 +24,7 @@ import {
 import { actionWord, kindWord, rowReason } from './explain';
 import { actorText, authorText, duration, heldText } from './format';
 import { addDecision, dropExpired, sortDecisions, withdraw } from './lists';
+import { returned } from './resource.svelte';
 import { has } from './rights';
 import { Stream, type LinkState } from './stream';
 import { visibleText } from './text';
@@ -253,6 +254,7 @@ export class Store {
       if (missed) {
         this.announcer.note('Connection to the node is back.');
         void this.refresh();
+        returned();
       }
       return;
     }
@@ -324,8 +326,10 @@ export class Store {
   }
 
   private linkHeard(): void {
+    const missed = this.lostAt !== null;
     this.link = 'live';
     this.lostAt = null;
+    if (missed) returned();
   }
 
   private setNow(): void {

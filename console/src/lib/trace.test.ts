@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { niceMax, recent, Trace, TRACE_SECONDS } from './trace';
 
-const total = (requests: number, denied: number, malformed = 0) => ({ requests, denied, malformed });
+const total = (requests: number, denied: number, malformed = 0, challenged = 0, throttled = 0) => ({ requests, denied, malformed, challenged, throttled });
 const T = 1_000_000_000;
 
 test('totals become requests per second', () => {
@@ -10,8 +10,8 @@ test('totals become requests per second', () => {
   trace.note(total(150, 15), T + 1000);
   trace.note(total(160, 15), T + 2000);
   expect(trace.window(T + 2000).slice(-2)).toEqual([
-    { passed: 45, refused: 5 },
-    { passed: 10, refused: 0 },
+    { passed: 45, refused: 5, slowed: 0 },
+    { passed: 10, refused: 0, slowed: 0 },
   ]);
 });
 
@@ -19,14 +19,21 @@ test('malformed requests are refused ones', () => {
   const trace = new Trace();
   trace.note(total(0, 0, 0), T);
   trace.note(total(10, 1, 2), T + 1000);
-  expect(trace.window(T + 1000).at(-1)).toEqual({ passed: 7, refused: 3 });
+  expect(trace.window(T + 1000).at(-1)).toEqual({ passed: 7, refused: 3, slowed: 0 });
+});
+
+test('who was asked for a proof or to come later neither passed nor was refused', () => {
+  const trace = new Trace();
+  trace.note(total(0, 0), T);
+  trace.note(total(10, 1, 0, 3, 2), T + 1000);
+  expect(trace.window(T + 1000).at(-1)).toEqual({ passed: 4, refused: 1, slowed: 5 });
 });
 
 test('what came in between two totals is spread over their time', () => {
   const trace = new Trace();
   trace.note(total(0, 0), T + 500);
   trace.note(total(30, 0), T + 2000);
-  expect(trace.window(T + 2000).slice(-2)).toEqual([{ passed: 10, refused: 0 }, { passed: 20, refused: 0 }]);
+  expect(trace.window(T + 2000).slice(-2)).toEqual([{ passed: 10, refused: 0, slowed: 0 }, { passed: 20, refused: 0, slowed: 0 }]);
 });
 
 test('a second that was not watched is unknown, a quiet one is zero', () => {
@@ -36,7 +43,7 @@ test('a second that was not watched is unknown, a quiet one is zero', () => {
   trace.interrupt();
   trace.note(total(99, 9), T + 3000);
   trace.note(total(100, 9), T + 4000);
-  expect(trace.window(T + 4000).slice(-5)).toEqual([null, { passed: 0, refused: 0 }, null, null, { passed: 1, refused: 0 }]);
+  expect(trace.window(T + 4000).slice(-5)).toEqual([null, { passed: 0, refused: 0, slowed: 0 }, null, null, { passed: 1, refused: 0, slowed: 0 }]);
 });
 
 test('a restarted node does not make negative traffic', () => {
@@ -45,7 +52,7 @@ test('a restarted node does not make negative traffic', () => {
   trace.note(total(3, 0), T + 1000);
   expect(trace.window(T + 1000).at(-1)).toBeNull();
   trace.note(total(5, 1), T + 2000);
-  expect(trace.window(T + 2000).at(-1)).toEqual({ passed: 1, refused: 1 });
+  expect(trace.window(T + 2000).at(-1)).toEqual({ passed: 1, refused: 1, slowed: 0 });
 });
 
 test('the window keeps its length and forgets what lies before it', () => {
@@ -56,7 +63,7 @@ test('the window keeps its length and forgets what lies before it', () => {
 });
 
 test('readouts average the watched seconds only', () => {
-  expect(recent([null, { passed: 2, refused: 0 }, { passed: 4, refused: 1 }])).toEqual({ passed: 3, refused: 0.5 });
+  expect(recent([null, { passed: 2, refused: 0, slowed: 0 }, { passed: 4, refused: 1, slowed: 0 }])).toEqual({ passed: 3, refused: 0.5, slowed: 0 });
   expect(recent([null, null])).toBeNull();
 });
 

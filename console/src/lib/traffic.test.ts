@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { Traffic } from './api';
-import { before, compared, filterFor, GROUPS, pointsOf, spanOf, timesOf } from './traffic';
+import { before, compared, filterFor, GROUPS, partsOf, pointsOf, spanOf, timesOf } from './traffic';
 
 const NOW = 1_700_000_000_123;
 const traffic: Traffic = {
@@ -19,6 +19,24 @@ test('a range ends with the step that runs, and does not creep', () => {
 test('a time of its own is taken as it is; one that ends before it begins is none', () => {
   expect(spanOf({ from: '1600000000000', to: '1600000060000' }, NOW)).toEqual({ range: null, from_ms: 1_600_000_000_000, to_ms: 1_600_000_060_000 });
   expect(spanOf({ from: '1600000000000', to: '1500000000000' }, NOW).range).toBe('1h');
+});
+
+test('a range is cut to what was counted; one within it is not', () => {
+  const begins = Math.floor(NOW / 60_000) * 60_000 - 600_000;
+  expect(spanOf({ range: '24h' }, NOW, begins)).toEqual({ range: '24h', from_ms: begins, to_ms: Math.ceil(NOW / 60_000) * 60_000 });
+  expect(spanOf({ range: '15m' }, NOW, NOW - 3_600_000)).toEqual(spanOf({ range: '15m' }, NOW));
+  // A clock that runs ahead.
+  expect(spanOf({ range: '24h' }, NOW, NOW + 1)).toEqual(spanOf({ range: '24h' }, NOW));
+  const own = { from: '1600000000000', to: '1600000060000' };
+  expect(spanOf(own, NOW, begins)).toEqual(spanOf(own, NOW));
+});
+
+test('clients are parts of all that was refused', () => {
+  const of = (client: string, refused: number) => ({ client, refused, country: 'NL', asn: 64_500, last_ms: 0, rules: [] });
+  const parts = partsOf({ from_ms: 0, to_ms: 1, step_ms: 1, clients: [of('192.0.2.1', 5), of('192.0.2.0/24', 2)], answered: [], silent: [] }, 9);
+  expect(parts.series.map((one) => [one.key, one.total, one.words])).toEqual([['192.0.2.1', 5, 'NL, AS64500'], ['192.0.2.0/24', 2, 'NL, AS64500']]);
+  expect(parts.others.total).toBe(2);
+  expect(partsOf({ from_ms: 0, to_ms: 1, step_ms: 1, clients: [of('192.0.2.1', 5)], answered: [], silent: [] }, 4).others.total).toBe(0);
 });
 
 test('the time before is as long and ends where this one begins', () => {
@@ -43,4 +61,7 @@ test('what the search cannot filter by leads nowhere', () => {
   expect(filterFor('rule', '0')).toBeNull();
   expect(filterFor('country', 'unknown')).toBeNull();
   expect(filterFor('class', 'sqli')).toBeNull();
+  expect(filterFor('site', 'fra')).toBeNull();
+  expect(filterFor('actor', '203.0.113.0/24')).toBeNull();
+  expect(filterFor('actor', '203.0.113.9')).toEqual({ client: '203.0.113.9', action: 'deny' });
 });

@@ -1,6 +1,6 @@
 /** Traffic over time: ranges, what the address asks, rows of tables. Pure. */
 
-import type { Action, Traffic, TrafficBy } from './api';
+import type { Action, Traffic, TrafficActors, TrafficBy } from './api';
 import { actionWord } from './explain';
 import { timeOf } from './search';
 
@@ -12,7 +12,7 @@ export const RANGES = [
   { name: '90d', words: '90 d', ms: 90 * 86_400_000 },
 ] as const;
 
-export const BYS: readonly TrafficBy[] = ['action', 'app', 'rule', 'class', 'country', 'status', 'node'];
+export const BYS: readonly TrafficBy[] = ['app', 'site', 'rule', 'country', 'actor', 'action', 'class', 'status', 'node'];
 
 /** What a page of traffic shows. */
 export interface Span {
@@ -22,15 +22,22 @@ export interface Span {
   to_ms: number;
 }
 
-/** The span that an address asks for; the last hour without one. Ends in whole steps, so that it does not creep with each second. */
-export function spanOf(query: Record<string, string>, now: number): Span {
+/** What a table of traffic shows. */
+export type Parts = Pick<Traffic, 'series' | 'others'>;
+
+/**
+ * The span that an address asks for; the last hour without one. Ends in whole steps, so that it does not creep with each second.
+ * A range that began before anything was counted begins with the counts: ten minutes of a day are seen as ten minutes.
+ */
+export function spanOf(query: Record<string, string>, now: number, begins_ms: number | null = null): Span {
   const from = timeOf(query['from'] ?? '');
   const to = timeOf(query['to'] ?? '') ?? now;
   if (from !== null && from < to) return { range: null, from_ms: from, to_ms: to };
   const range = RANGES.find((one) => one.name === query['range']) ?? RANGES[1];
   const step = range.ms / POINTS;
   const end = Math.ceil(now / step) * step;
-  return { range: range.name, from_ms: end - range.ms, to_ms: end };
+  if (begins_ms === null || begins_ms <= end - range.ms || begins_ms >= now) return { range: range.name, from_ms: end - range.ms, to_ms: end };
+  return { range: range.name, from_ms: begins_ms, to_ms: Math.ceil(now / MINUTE_MS) * MINUTE_MS };
 }
 
 /** The same length of time, just before. */
@@ -53,6 +60,13 @@ export function pointsOf(traffic: Traffic, actions: readonly string[] | null): n
   if (actions === null) wanted.push(traffic.others.points);
   for (const points of wanted) for (const [at, point] of points.entries()) sum[at] = (sum[at] ?? 0) + point;
   return sum;
+}
+
+/** Clients as parts of what was refused: those that are not told by name are the rest. */
+export function partsOf({ clients }: TrafficActors, refused: number): Parts {
+  const series = clients.map((one) => ({ key: one.client, total: one.refused, points: one.points ?? [], words: [one.country, one.asn ? `AS${one.asn}` : null].filter(Boolean).join(', ') }));
+  const named = series.reduce((sum, one) => sum + one.total, 0);
+  return { series, others: { total: Math.max(0, refused - named), points: [] } };
 }
 
 /** The times of the points, in Unix milliseconds. */
@@ -80,7 +94,10 @@ export function filterFor(by: TrafficBy, key: string): Record<string, string> | 
       return /^[1-9]\d*$/.test(key) ? { rule: key } : null;
     case 'status':
       return /^[1-5]xx$/.test(key) ? { status: key } : null;
+    case 'actor':
+      return key.includes('/') ? null : { client: key, action: 'deny' };
     case 'class':
+    case 'site':
     case 'node':
       return null;
   }
@@ -94,3 +111,4 @@ export function keyWords(by: TrafficBy, key: string): string {
 }
 
 export const POINTS = 120;
+const MINUTE_MS = 60_000;

@@ -316,6 +316,10 @@ pub struct Counters {
     pub requests: u64,
     pub allowed: u64,
     pub observed: u64,
+    #[serde(default)]
+    pub challenged: u64,
+    #[serde(default)]
+    pub throttled: u64,
     pub denied: u64,
     pub malformed: u64,
     pub upstream_errors: u64,

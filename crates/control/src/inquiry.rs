@@ -11,7 +11,7 @@ use phalanx_fleet::{FleetHandle, Question};
 use phalanx_model::id::node_tag;
 use phalanx_model::{Action, Prefix, Reason, RequestId};
 use phalanx_record::{
-    Consequence, Explanation, Filter, History, RecordedRequest, RefusedClient, TrafficQuery,
+    By, Consequence, Explanation, Filter, History, RecordedRequest, RefusedClient, TrafficQuery,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -46,12 +46,15 @@ pub(crate) enum Asked {
     Copies(Box<Filter>),
     /// Requests over time.
     Traffic(TrafficQuery),
-    /// The clients refused most.
+    /// The clients refused most, and when.
     Actors {
         /// From this time on.
         from_ms: u64,
         /// Until this time.
         to_ms: u64,
+        /// The time between two points; nodes of earlier versions say none, and are told none.
+        #[serde(default)]
+        step_ms: u64,
         /// Only for these apps.
         apps: Option<Vec<String>>,
     },
@@ -206,8 +209,10 @@ fn answer(history: &History, copies: Option<&History>, site: &str, asked: Asked)
             query.series_max = query.series_max.min(SERIES_TOLD_MAX);
             serde_json::to_vec(&history.traffic(&query).ok()?)
         }
-        Asked::Actors { from_ms, to_ms, apps } => {
-            let mut clients = history.refused_clients((from_ms, to_ms), apps.as_deref(), ACTORS_MAX).ok()?;
+        Asked::Actors { from_ms, to_ms, step_ms, apps } => {
+            let (by, refused, series_max) = (By::Action, true, ACTORS_MAX);
+            let query = TrafficQuery { from_ms, to_ms, step_ms, by, refused, apps, series_max };
+            let mut clients = history.refused_clients(&query, ACTORS_MAX).ok()?;
             clients.iter_mut().for_each(redact);
             serde_json::to_vec(&clients)
         }

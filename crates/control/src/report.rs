@@ -165,6 +165,7 @@ mod tests {
                 country: Some("DE".into()),
                 asn: Some(64_500),
                 refused: 12,
+                points: Vec::new(),
                 last_ms: 1_767_650_000_000,
                 rules: vec![8_511_000],
             }],
@@ -188,6 +189,7 @@ mod tests {
     #[test]
     fn steps_add_up_to_what_was_counted() {
         let series = |key: &str, points: Vec<u64>| phalanx_record::TrafficSeries {
+            words: None,
             key: key.into(),
             total: points.iter().sum(),
             points,

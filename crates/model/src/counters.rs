@@ -16,6 +16,10 @@ pub struct WorkerCounters {
     pub requests: AtomicU64,
     pub requests_allowed: AtomicU64,
     pub requests_observed: AtomicU64,
+    pub requests_challenged: AtomicU64,
+    /// Slowed down or told to come later.
+    pub requests_throttled: AtomicU64,
+    /// Refused, also those that were answered slowly first.
     pub requests_denied: AtomicU64,
     pub requests_malformed: AtomicU64,
     pub upstream_errors: AtomicU64,
@@ -203,7 +207,38 @@ impl WorkerCounters {
         Self::add_one(match action {
             Action::Allow => &self.requests_allowed,
             Action::Observe => &self.requests_observed,
-            Action::Challenge | Action::Throttle | Action::Tarpit | Action::Deny => &self.requests_denied,
+            Action::Challenge => &self.requests_challenged,
+            Action::Throttle => &self.requests_throttled,
+            Action::Tarpit | Action::Deny => &self.requests_denied,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_was_asked_for_a_proof_or_to_come_later_was_not_refused() {
+        let counters = WorkerCounters::default();
+        for action in [
+            Action::Allow,
+            Action::Observe,
+            Action::Challenge,
+            Action::Challenge,
+            Action::Throttle,
+            Action::Tarpit,
+            Action::Deny,
+        ] {
+            counters.count_action(action);
+        }
+        let counted = [
+            &counters.requests_allowed,
+            &counters.requests_observed,
+            &counters.requests_challenged,
+            &counters.requests_throttled,
+            &counters.requests_denied,
+        ];
+        assert_eq!(counted.map(|one| one.load(Ordering::Relaxed)), [1, 1, 2, 1, 2]);
     }
 }

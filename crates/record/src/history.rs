@@ -11,6 +11,7 @@
 //!
 //! INVARIANT: rows and bytes are bounded; the oldest requests go first.
 
+mod actors;
 mod copies;
 mod passed;
 mod query;
@@ -20,12 +21,12 @@ mod spool;
 mod store;
 mod traffic;
 
+pub use actors::RefusedClient;
 pub use copies::{Copies, CopyOf, CopySettings, NotTaken};
 pub(crate) use passed::PassedLog;
 pub use query::{Filter, Found, History, StatusRange};
 pub use spool::{Mark, SpoolBatch};
 pub(crate) use store::{Item, Store};
-pub use traffic::RefusedClient;
 
 use std::net::IpAddr;
 use std::path::Path;

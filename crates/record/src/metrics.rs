@@ -239,6 +239,8 @@ const TLS_VERSIONS: &[(&str, Source)] =
 const VERDICTS: &[(&str, Source)] = &[
     ("allow", |c| &c.requests_allowed),
     ("observe", |c| &c.requests_observed),
+    ("challenge", |c| &c.requests_challenged),
+    ("throttle", |c| &c.requests_throttled),
     ("deny", |c| &c.requests_denied),
 ];
 

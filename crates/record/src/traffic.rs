@@ -45,6 +45,8 @@ pub enum By {
     Status,
     /// The node that served them.
     Node,
+    /// The site of that node.
+    Site,
 }
 
 /// A question about traffic. Times are multiples of the step; see [`TrafficQuery::new`].
@@ -80,7 +82,7 @@ impl TrafficQuery {
     }
 
     /// How many points there are; 0 of a question that nobody should answer.
-    pub(crate) fn points(&self) -> usize {
+    pub fn points(&self) -> usize {
         if self.step_ms == 0 || !self.step_ms.is_multiple_of(MINUTE_MS) {
             return 0;
         }
@@ -111,6 +113,9 @@ pub struct Traffic {
     pub series: Vec<TrafficSeries>,
     /// What has no series, added up.
     pub others: TrafficOthers,
+    /// Since when there are counts, in Unix milliseconds; what is before is not nothing, but not known. None before the first request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begins_ms: Option<u64>,
 }
 
 /// What became of the requests of a time.
@@ -137,8 +142,11 @@ pub struct TrafficTotals {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TrafficSeries {
-    /// Which: an action, app, rule, country, class or node.
+    /// Which: an action, app, rule, country, class, node or site.
     pub key: String,
+    /// Of a rule: what it said last, on the node that is asked. May hold text from strangers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub words: Option<String>,
     /// The sum of its points.
     pub total: u64,
     /// How many in each step.
@@ -172,6 +180,7 @@ impl Traffic {
         }
         self.others.total = self.others.total.saturating_add(other.others.total);
         add_points(&mut self.others.points, &other.others.points);
+        self.begins_ms = self.begins_ms.into_iter().chain(other.begins_ms).min();
         true
     }
 
@@ -446,10 +455,12 @@ mod tests {
             totals: TrafficTotals { requests: points.iter().chain(&others).sum(), ..Default::default() },
             series: vec![TrafficSeries {
                 key: key.into(),
+                words: None,
                 total: points.iter().sum(),
                 points: points.to_vec(),
             }],
             others: TrafficOthers { total: others.iter().sum(), points: others.to_vec() },
+            begins_ms: others.first().copied(),
         };
         let mut sum = one("a", [1, 2], [0, 1]);
         assert!(sum.add(&one("a", [3, 0], [0, 0])) && sum.add(&one("b", [9, 0], [5, 0])));
@@ -459,5 +470,6 @@ mod tests {
         assert_eq!((sum.series[0].key.as_str(), sum.series[0].total), ("b", 9));
         assert_eq!(sum.others, TrafficOthers { total: 12, points: vec![9, 3] });
         assert_eq!(sum.totals.requests, sum.series[0].total + sum.others.total);
+        assert_eq!(sum.begins_ms, Some(0), "the earliest of all");
     }
 }

@@ -28,6 +28,9 @@ pub struct Policy {
     pub changed_at_ms: u64,
     /// What each node runs, this one first.
     pub nodes: Vec<PolicyNode>,
+    /// Whether what this node runs stands in a file. Of a command line there is nothing to change, to diff or to exclude from.
+    #[serde(default)]
+    pub has_file: bool,
 }
 
 /// One bundle.

@@ -19,6 +19,15 @@ pub struct TrafficSeen {
 /// `GET /api/v1/traffic/actors`: the clients refused most.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ActorsSeen {
+    /// From here on, in Unix milliseconds.
+    #[serde(default)]
+    pub from_ms: u64,
+    /// Until here, exclusive.
+    #[serde(default)]
+    pub to_ms: u64,
+    /// The time between two points.
+    #[serde(default)]
+    pub step_ms: u64,
     /// The most refused first.
     pub clients: Vec<RefusedClient>,
     /// The nodes whose clients are in it.

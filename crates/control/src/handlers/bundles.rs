@@ -132,6 +132,7 @@ fn describe(control: &Control) -> api::Policy {
         policy: member.policy,
     });
     let nodes = nodes.collect();
+    let has_file = (control.deps.running)().entry.is_some();
     let Some(record) = state.record else {
         return api::Policy {
             version: 0,
@@ -144,6 +145,7 @@ fn describe(control: &Control) -> api::Policy {
             note: String::new(),
             changed_at_ms: 0,
             nodes,
+            has_file,
         };
     };
     let judgement = match state.judgement {
@@ -169,6 +171,7 @@ fn describe(control: &Control) -> api::Policy {
         note: record.note.clone(),
         changed_at_ms: record.changed_at_ms,
         nodes,
+        has_file,
     }
 }
 

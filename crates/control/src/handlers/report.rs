@@ -129,8 +129,9 @@ async fn made(control: &Control, who: &Principal, asked: TrafficParameters) -> R
         0 => TrafficTotals::default(),
         _ => seen(control, who, &before).await?.traffic.totals,
     };
-    let of_time = TrafficParameters { points: None, ..parameters };
-    let clients = refused_most(control, who, of_time).await?.clients;
+    let mut clients = refused_most(control, who, &parameters).await?.clients;
+    // A report lists them, and draws none.
+    clients.iter_mut().for_each(|one| one.points.clear());
     // Incidents are the fleet's: who sees some apps only sees none.
     let mut incidents =
         if who.apps().is_some() || app.is_some() { Vec::new() } else { incidents::all(control).await? };

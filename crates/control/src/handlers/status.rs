@@ -207,6 +207,8 @@ pub(crate) fn counters(workers: &[Arc<WorkerCounters>], lanes: &Lanes) -> Counte
         requests: sum(workers, |c| &c.requests),
         allowed: sum(workers, |c| &c.requests_allowed),
         observed: sum(workers, |c| &c.requests_observed),
+        challenged: sum(workers, |c| &c.requests_challenged),
+        throttled: sum(workers, |c| &c.requests_throttled),
         denied: sum(workers, |c| &c.requests_denied),
         malformed: sum(workers, |c| &c.requests_malformed),
         upstream_errors: sum(workers, |c| &c.upstream_errors),

@@ -6,7 +6,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::{Extension, Json};
 use phalanx_fleet::Link;
-use phalanx_record::{By, RefusedClient, Traffic, TrafficQuery};
+use phalanx_record::{By, RefusedClient, Traffic, TrafficQuery, TrafficSeries};
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
@@ -51,7 +51,13 @@ pub(super) async fn seen(
     let fleet = flag("fleet", parameters.fleet.as_deref())?;
     let mut query = asked(control, who, parameters, fleet)?;
     let series_max = std::mem::replace(&mut query.series_max, SERIES_TOLD_MAX);
-    let (by, question) = (query.by, Asked::Traffic(query.clone()));
+    let by = query.by;
+    if by == By::Site {
+        // Nodes of earlier versions know no sites, and the name is put on here.
+        query.by = By::Node;
+    }
+    let question = Asked::Traffic(query.clone());
+    let apps = query.apps.clone();
     let own = ask(control, move |history| history.traffic(&query)).await?;
     let mut seen = TrafficSeen { traffic: named(own, by, &me(control)), ..TrafficSeen::default() };
     seen.answered.push(me(control));
@@ -68,7 +74,27 @@ pub(super) async fn seen(
         seen.silent.sort();
     }
     seen.traffic.keep_largest(series_max);
+    if by == By::Rule {
+        seen.traffic.series = with_words(control, seen.traffic.series, apps).await?;
+    }
     Ok(seen)
+}
+
+/// Numbers of rules say little: what each said last, on this node. Others are not asked, for it may quote a request.
+async fn with_words(
+    control: &Control,
+    mut series: Vec<TrafficSeries>,
+    apps: Option<Vec<String>>,
+) -> Result<Vec<TrafficSeries>, ApiError> {
+    ask(control, move |history| {
+        for one in &mut series {
+            // What no rule found has the number 0.
+            let Some(rule) = one.key.parse().ok().filter(|rule| *rule != 0) else { continue };
+            one.words = history.rule_words(rule, apps.as_deref())?;
+        }
+        Ok(series)
+    })
+    .await
 }
 
 /// `GET /api/v1/traffic/actors`
@@ -78,32 +104,36 @@ pub(crate) async fn actors(
     query: Result<Query<TrafficParameters>, QueryRejection>,
 ) -> Result<Json<ActorsSeen>, ApiError> {
     let Query(parameters) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
-    if parameters.by.is_some() || parameters.count.is_some() || parameters.points.is_some() {
-        return Err(ApiError::bad_request("actors have no `by`, `count` and `points`"));
+    if parameters.by.is_some() || parameters.count.is_some() {
+        return Err(ApiError::bad_request("actors have no `by` and `count`"));
     }
-    refused_most(&control, &who, parameters).await.map(Json)
+    refused_most(&control, &who, &parameters).await.map(Json)
 }
 
 /// The clients refused most, here or at all nodes.
 pub(super) async fn refused_most(
     control: &Control,
     who: &Principal,
-    parameters: TrafficParameters,
+    parameters: &TrafficParameters,
 ) -> Result<ActorsSeen, ApiError> {
     let fleet = flag("fleet", parameters.fleet.as_deref())?;
-    let (from_ms, to_ms) = time(control, &parameters)?;
-    let apps = apps(who, parameters.app);
-    let question = Asked::Actors { from_ms, to_ms, apps: apps.clone() };
-    let own =
-        ask(control, move |history| history.refused_clients((from_ms, to_ms), apps.as_deref(), ACTORS_MAX));
-    let mut seen = ActorsSeen { clients: own.await?, ..ActorsSeen::default() };
+    let query = asked(control, who, parameters, fleet)?;
+    let TrafficQuery { from_ms, to_ms, step_ms, .. } = query;
+    let points = query.points();
+    let question = Asked::Actors { from_ms, to_ms, step_ms, apps: query.apps.clone() };
+    let own = ask(control, move |history| history.refused_clients(&query, ACTORS_MAX)).await?;
+    let mut seen = ActorsSeen { from_ms, to_ms, step_ms, clients: own, ..ActorsSeen::default() };
     seen.answered.push(me(control));
     if fleet {
         let others = ask_all(control, &question, |member| member.link == Link::Up).await?;
         seen.silent = others.silent;
         for (name, bytes) in others.answers {
             let theirs: Vec<RefusedClient> = serde_json::from_slice(&bytes).unwrap_or_default();
-            theirs.into_iter().take(ACTORS_MAX).for_each(|one| add(&mut seen.clients, one));
+            for mut one in theirs.into_iter().take(ACTORS_MAX) {
+                // Nodes of earlier versions tell none.
+                one.points.resize(points, 0);
+                add(&mut seen.clients, one);
+            }
             seen.answered.push(name);
         }
         seen.answered.sort();
@@ -120,6 +150,7 @@ fn add(clients: &mut Vec<RefusedClient>, one: RefusedClient) {
     };
     known.refused = known.refused.saturating_add(one.refused);
     known.last_ms = known.last_ms.max(one.last_ms);
+    known.points.iter_mut().zip(&one.points).for_each(|(own, more)| *own = own.saturating_add(*more));
     known.rules.extend(one.rules);
     known.rules.sort_unstable();
     known.rules.dedup();
@@ -130,11 +161,14 @@ fn me(control: &Control) -> NodeName {
     NodeName { site: control.deps.site.to_string(), node: control.deps.node.to_string() }
 }
 
-/// A node counts itself as one series, which gets its name where it is told from others.
+/// A node counts itself as one series, which gets its name, or that of its site, where it is told from others.
 fn named(mut traffic: Traffic, by: By, node: &NodeName) -> Traffic {
-    if by == By::Node {
-        traffic.series.iter_mut().for_each(|one| one.key = node.to_string());
-    }
+    let name = match by {
+        By::Node => node.to_string(),
+        By::Site => node.site.clone(),
+        _ => return traffic,
+    };
+    traffic.series.iter_mut().for_each(|one| one.key.clone_from(&name));
     traffic
 }
 
@@ -150,7 +184,7 @@ fn asked(
             let name: StrDeserializer<'_, ValueError> = text.into_deserializer();
             By::deserialize(name).map_err(|_| {
                 ApiError::bad_request(format!(
-                    "by={text:?} is none of action, app, rule, class, country, status, node"
+                    "by={text:?} is none of action, app, rule, class, country, status, node, site; clients are at traffic/actors"
                 ))
             })?
         }

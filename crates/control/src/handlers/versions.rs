@@ -69,7 +69,7 @@ pub(crate) async fn show(
 ) -> Result<Json<PolicyContent>, ApiError> {
     let Policed { version, hash, entry, files, policy } = named(&control, &which).await?;
     let Some(entry) = entry else {
-        let message = "this node's policy is of its command line: there is no file of it";
+        let message = "this node's policy is of its command line: there is no file of it to change; write one, and `phalanx policy push FILE` gives it to all nodes";
         return Err(ApiError::new(StatusCode::CONFLICT, "no_file", message));
     };
     let (secret, open): (BTreeMap<_, _>, BTreeMap<_, _>) =

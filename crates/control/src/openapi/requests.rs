@@ -26,8 +26,8 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
                 "by",
                 "query",
                 "string",
-                "what is counted apart: action, app, rule, class, country, status, node; action without it. Requests count for the rule that \
-                 says most, those without a finding for none",
+                "what is counted apart: action, app, rule, class, country, status, node, site; action without it. Requests count for the rule \
+                 that says most, those without a finding for none. Clients: /api/v1/traffic/actors",
             ),
             ("count", "query", "string", "what the series count: all, or refused; all without it"),
             ("app", "query", "string", "only this app"),
@@ -51,6 +51,12 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             ("from_ms", "query", "integer", "from when on; an hour before `to_ms` without it"),
             ("to_ms", "query", "integer", "until when; now without it"),
             ("app", "query", "string", "only this app"),
+            (
+                "points",
+                "query",
+                "integer",
+                "about how many points; 120 without it, 500 at most, 120 of all nodes",
+            ),
             ("fleet", "query", "boolean", "whether all nodes are asked; they tell networks of clients"),
         ],
         errors: ERRORS,

@@ -14,10 +14,12 @@ async fn status_tells_node_plan_fleet_and_counters() {
     let node = Node::start().await;
     node.counters.requests.store(9, Ordering::Relaxed);
     node.counters.requests_denied.store(4, Ordering::Relaxed);
+    node.counters.requests_challenged.store(2, Ordering::Relaxed);
     let status = node.get("/api/v1/status").await.json();
     assert_eq!((status["site"].as_str(), status["node"].as_str()), (Some("fra"), Some("a")));
     assert_eq!(status["plan"]["apps"][0]["rule_count"], 100);
-    assert_eq!((&status["counters"]["requests"], &status["counters"]["denied"]), (&json!(9), &json!(4)));
+    let counted = |name: &str| status["counters"][name].as_u64();
+    assert_eq!((counted("requests"), counted("denied"), counted("challenged")), (Some(9), Some(4), Some(2)));
     assert_eq!((&status["fleet"]["kind"], &status["fleet"]["connected"]), (&json!("local"), &json!(true)));
     assert_eq!(status["fleet"]["degraded"], json!([]));
     let mut nodes = node.get("/api/v1/nodes").await.json();

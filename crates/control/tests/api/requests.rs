@@ -138,6 +138,7 @@ async fn all_requests_are_counted_over_time() {
         ("by=class", pairs(&[("detection_high", 5)])),
         ("by=country", pairs(&[("unknown", 9)])),
         ("by=node&fleet=true", pairs(&[("fra/a", 9)])),
+        ("by=site&fleet=true", pairs(&[("fra", 9)])),
     ] {
         assert_eq!(
             keys(&counted(&node, &format!("/api/v1/traffic?{time}&{query}"), 9).await),
@@ -145,6 +146,10 @@ async fn all_requests_are_counted_over_time() {
             "{query}"
         );
     }
+    let rules = counted(&node, &format!("/api/v1/traffic?{time}&by=rule"), 9).await;
+    assert_eq!(rules["series"][0]["words"], json!("SQL injection"), "a number says little");
+    let begins_ms = rules["begins_ms"].as_u64().unwrap();
+    assert!(begins_ms.is_multiple_of(60_000) && (now - 180_000..=now).contains(&begins_ms), "{begins_ms}");
     let blog = counted(&node, &format!("/api/v1/traffic?{time}&by=status&app=blog"), 2).await;
     assert_eq!(keys(&blog), pairs(&[("4xx", 2)]));
     for (query, word) in [
@@ -164,9 +169,15 @@ async fn all_requests_are_counted_over_time() {
 async fn the_clients_refused_most_come_first() {
     let node = searched().await;
     node.refuse([of("blog", 20, |event| event.client = "2001:db8::7".parse().unwrap())]).await;
-    let time = format!("from_ms={}&to_ms={}", id(0).at_ms(), id(0).at_ms() + 60_000);
+    let time = format!("from_ms={}&to_ms={}&points=1", id(0).at_ms(), id(0).at_ms() + 60_000);
     let seen = node.get(&format!("/api/v1/traffic/actors?{time}")).await.json();
-    let client = |client: &str, refused: u64, last: u64| json!({ "client": client, "refused": refused, "last_ms": id(last).at_ms(), "rules": [942_100] });
+    let steps = (seen["to_ms"].as_u64().unwrap() - seen["from_ms"].as_u64().unwrap())
+        / seen["step_ms"].as_u64().unwrap();
+    let client = |client: &str, refused: u64, last: u64| {
+        let mut points = vec![0; usize::try_from(steps).unwrap()];
+        points[0] = refused;
+        json!({ "client": client, "refused": refused, "points": points, "last_ms": id(last).at_ms(), "rules": [942_100] })
+    };
     assert_eq!(seen["clients"], json!([client("203.0.113.9", 4, 4), client("2001:db8::7", 1, 20)]));
     let blog = node.get(&format!("/api/v1/traffic/actors?{time}&app=blog")).await.json();
     assert_eq!(blog["clients"][0], client("203.0.113.9", 2, 4));

@@ -237,10 +237,12 @@ fn rate_limit(limit: &RateLimit) -> String {
 
 fn counters(counters: &Counters) -> String {
     format!(
-        "requests   {} ({} passed, {} flagged, {} refused, {} malformed, {} without upstream)\n",
+        "requests   {} ({} passed, {} flagged, {} challenged, {} throttled, {} refused, {} malformed, {} without upstream)\n",
         counters.requests,
         counters.allowed,
         counters.observed,
+        counters.challenged,
+        counters.throttled,
         counters.denied,
         counters.malformed,
         counters.upstream_errors

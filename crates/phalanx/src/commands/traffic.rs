@@ -48,6 +48,8 @@ enum ByArg {
     Status,
     /// The node
     Node,
+    /// The site
+    Site,
     /// The client: those refused most
     Actor,
 }
@@ -63,7 +65,7 @@ pub(crate) fn run(args: &TrafficArgs) -> anyhow::Result<ExitCode> {
         ("by", by.and_then(|by| only_series(&by))),
         ("count", if args.refused { only_series("refused") } else { None }),
         ("app", args.app.clone()),
-        ("points", only_series(&BARS.to_string())),
+        ("points", Some(BARS.to_string())),
         ("fleet", args.fleet.then(|| "true".to_owned())),
     ]);
     let path = if of_actors { "traffic/actors" } else { "traffic" };
@@ -91,18 +93,30 @@ fn words(seen: &TrafficSeen, refused: bool) -> String {
         totals.observed,
         totals.errors
     );
+    if let Some(begins_ms) = traffic.begins_ms.filter(|begins_ms| *begins_ms > traffic.from_ms) {
+        out.push_str(&format!("counted since {} only\n", rfc3339(begins_ms)));
+    }
     if totals.dropped > 0 {
         out.push_str(&format!("{} more were served and NOT counted, for want of room\n", totals.dropped));
     }
     let others =
         (traffic.others.total > 0).then_some(("others", traffic.others.total, &traffic.others.points));
     let series = traffic.series.iter().map(|one| (one.key.as_str(), one.total, &one.points)).chain(others);
-    let rows: Vec<Vec<String>> =
-        series.map(|(key, total, points)| vec![key.to_owned(), total.to_string(), bars(points)]).collect();
+    let said = traffic.series.iter().map(|one| one.words.as_deref().unwrap_or_default());
+    let with_words = said.clone().any(|words| !words.is_empty());
+    let rows: Vec<Vec<String>> = series
+        .zip(said.chain([""]))
+        .map(|((key, total, points), words)| {
+            let mut row = vec![key.to_owned(), total.to_string(), bars(points)];
+            row.extend(with_words.then(|| print::short(words, 60)));
+            row
+        })
+        .collect();
     let all = if refused { "REFUSED" } else { "REQUESTS" };
     out.push('\n');
     match rows.is_empty() {
         true => out.push_str("none\n"),
+        false if with_words => out.push_str(&print::table(&["", all, "OVER TIME", "IT SAID"], &rows)),
         false => out.push_str(&print::table(&["", all, "OVER TIME"], &rows)),
     }
     out.push_str(&silent(&seen.silent));
@@ -120,6 +134,7 @@ fn actors(seen: &ActorsSeen) -> String {
                 one.country.clone().unwrap_or_else(|| String::from("-")),
                 one.asn.map_or_else(|| String::from("-"), |asn| format!("AS{asn}")),
                 one.refused.to_string(),
+                bars(&one.points),
                 rfc3339(one.last_ms),
                 print::short(&rules.join(" "), 60),
             ]
@@ -127,7 +142,7 @@ fn actors(seen: &ActorsSeen) -> String {
         .collect();
     let mut out = match rows.is_empty() {
         true => String::from("nobody was refused\n"),
-        false => print::table(&["CLIENT", "COUNTRY", "AS", "REFUSED", "LAST", "RULES"], &rows),
+        false => print::table(&["CLIENT", "COUNTRY", "AS", "REFUSED", "OVER TIME", "LAST", "RULES"], &rows),
     };
     out.push_str(&silent(&seen.silent));
     out
@@ -178,11 +193,11 @@ mod tests {
             "from_ms": 1_785_585_600_000_u64, "to_ms": 1_785_589_200_000_u64, "step_ms": 900_000,
             "totals": { "requests": 1_230, "refused": 30, "challenged": 0, "throttled": 4, "observed": 2, "errors": 1, "dropped": 7 },
             "series": [
-                { "key": "allow", "total": 1_200, "points": [300, 300, 300, 300] },
+                { "key": "942100", "words": "SQL injection\u{1b}[2J", "total": 1_200, "points": [300, 300, 300, 300] },
                 { "key": "deny\u{1b}[2J", "total": 24, "points": [0, 0, 24, 0] },
             ],
             "others": { "total": 6, "points": [1, 2, 3, 0] },
-            "answered": [{ "site": "fra", "node": "a" }], "silent": [{ "site": "fra", "node": "b" }],
+            "begins_ms": 1_785_586_500_000_u64, "answered": [{ "site": "fra", "node": "a" }], "silent": [{ "site": "fra", "node": "b" }],
         }))
         .unwrap();
         insta::assert_snapshot!(words(&seen, false));

@@ -372,6 +372,7 @@ fn metrics_show_counters_and_the_recorders_state() {
     let counters = Arc::new(phalanx_model::counters::WorkerCounters::default());
     counters.requests.store(7, Ordering::Relaxed);
     counters.requests_denied.store(2, Ordering::Relaxed);
+    counters.requests_challenged.store(3, Ordering::Relaxed);
     counters.class_signals[0].store(4, Ordering::Relaxed);
     counters.class_refusals[4].store(1, Ordering::Relaxed);
     let sources = phalanx_record::MetricsSources {
@@ -384,6 +385,8 @@ fn metrics_show_counters_and_the_recorders_state() {
     for line in [
         "phalanx_requests_total 7",
         "phalanx_verdicts_total{action=\"deny\"} 2",
+        "phalanx_verdicts_total{action=\"challenge\"} 3",
+        "phalanx_verdicts_total{action=\"throttle\"} 0",
         "phalanx_lane_dropped_total{lane=\"access\"} 0",
         "phalanx_recorder_failing{part=\"history\"} 0",
         "phalanx_plan_version 3",
