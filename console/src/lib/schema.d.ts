@@ -4328,6 +4328,7 @@ export interface components {
             summary: string;
             targets?: string[];
             techniques: string[];
+            title?: string;
             undone_at_ms?: number | null;
         };
         IncidentRow: {
@@ -4344,6 +4345,7 @@ export interface components {
             state: string;
             summary: string;
             techniques: string[];
+            title?: string;
             undone_at_ms?: number | null;
         };
         Invited: {

@@ -67,7 +67,7 @@ pub use auth::{Channel, Peer};
 pub use changes::Changes;
 pub use copies::CopiesPort;
 pub use enrol::{Desk, EnrolDeps};
-pub use host::{HostName, login_url};
+pub use host::{HostName, console_url, login_url};
 pub use import::{ImportSettings, Importer};
 pub use lapi::{Bouncers, ExemptPort, LapiDeps, PlacePort, router as lapi_router};
 pub use openapi::document as openapi_document;
