@@ -4678,6 +4678,7 @@ export interface components {
             serial: number;
             stable?: components["schemas"]["PolicyVersion"] | null;
             trial?: components["schemas"]["PolicyTrial"] | null;
+            unchanged?: boolean;
             version: number;
         };
         PolicyApproval: {

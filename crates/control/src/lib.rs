@@ -25,6 +25,7 @@ mod idempotency;
 mod limits;
 mod open;
 mod outgoing;
+mod pace;
 mod paging;
 mod parameters;
 mod throttle;
@@ -46,6 +47,7 @@ pub mod suggesting;
 pub mod fixes;
 
 pub mod playbook;
+mod reason;
 pub mod receiver;
 
 pub mod replay;

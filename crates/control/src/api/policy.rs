@@ -28,6 +28,9 @@ pub struct Policy {
     pub changed_at_ms: u64,
     /// What each node runs, this one first.
     pub nodes: Vec<PolicyNode>,
+    /// What was pushed is in force already, as the newest version: no other was made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unchanged: bool,
 }
 
 /// One bundle.

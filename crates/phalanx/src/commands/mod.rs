@@ -25,6 +25,7 @@ mod policy_diff;
 mod policy_follow;
 mod policy_git;
 mod policy_history;
+mod policy_in_force;
 mod policy_test;
 pub(crate) mod probe;
 pub(crate) mod receiver;

@@ -142,6 +142,14 @@ pub(super) fn now_ms() -> u64 {
     SystemClock.now_ms()
 }
 
+/// Why something is done: at least a word.
+pub(super) fn parse_reason(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("say why: it stands in the history, and others read it".to_owned()),
+        reason => Ok(reason.to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
