@@ -56,7 +56,7 @@ export class FleetWorld {
         this.runs.push(`${id} ${body.incident}`);
         return { status: 202, body: null };
       case 'GET reports':
-        return { body: [{ name: 'weekly', when: 'each Monday at 07:00', app: null, to: ['ops'], next_ms: now + 60 * HOUR, last: { state: 'failed', due_ms: now - 108 * HOUR, from_ms: now - 276 * HOUR, to_ms: now - 108 * HOUR, at_ms: now - 108 * HOUR, error: 'ops: mail.example.org:465 does not answer' } }] };
+        return { body: [{ name: 'weekly', when: 'each Monday at 07:00', app: null, to: ['ops'], next_ms: monday(now, 1), last: { state: 'failed', due_ms: monday(now, 0), from_ms: monday(now, -1), to_ms: monday(now, 0), at_ms: monday(now, 0), error: 'ops: mail.example.org:465 does not answer' } }] };
       case 'POST reports':
         return { body: { from_ms: now - 168 * HOUR, to_ms: now, told: [{ to: 'ops', ok: true, error: null }] } };
       case 'DELETE nodes':
@@ -100,4 +100,11 @@ export class FleetWorld {
 
 function list(name, prefixes, now, more) {
   return { id: name, name, version: 3, version_in_force: 3, held: null, kind: 'ban', author: { site: 'fra', node: 'fra-1', role: 'operator' }, reason: '', prefixes, created_at_ms: now - HOUR, until_ms: now + 160 * HOUR, ...more };
+}
+
+/** Seven in the morning of the Monday that begins this week, or of one so many weeks later. */
+function monday(now, weeks) {
+  const at = new Date(now);
+  at.setDate(at.getDate() - ((at.getDay() + 6) % 7) + 7 * weeks);
+  return at.setHours(7, 0, 0, 0);
 }

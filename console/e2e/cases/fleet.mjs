@@ -21,6 +21,7 @@ test('a node is cordoned with a reason, and set to work again', { skip: mockOnly
 test('an invitation asks for a fresh factor, and its token is shown once', { skip: mockOnly() }, async () => {
   lab.mock.world.people.stale = true;
   const { page, faults, close } = await open('#/fleet');
+  await page.getByRole('button', { name: 'Invite a node' }).click();
   const form = page.getByRole('form', { name: 'Invite a node' });
   await form.getByLabel('Site').fill('syd');
   await form.getByRole('button', { name: 'Invite' }).click();
@@ -81,6 +82,7 @@ test('a list is refused with its line, then imported, and removed', async () => 
 
 test('a bouncer gets a key, which is shown once, and loses it', async () => {
   const { page, faults, close } = await open('#/intelligence');
+  await page.getByRole('button', { name: 'Add a bouncer' }).click();
   const form = page.getByRole('form', { name: 'Add a bouncer' });
   await form.getByLabel('Name').fill('tried');
   await form.getByRole('button', { name: 'Add' }).click();

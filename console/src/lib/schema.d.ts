@@ -4141,6 +4141,7 @@ export interface components {
             confidence_percent: number;
             created_at_ms: number;
             evidence?: components["schemas"]["RequestId"] | null;
+            exempt?: string | null;
             expires_at_ms: number;
             id: components["schemas"]["RequestId"];
             kind: components["schemas"]["DecisionKind"];
@@ -4225,6 +4226,7 @@ export interface components {
             faults: components["schemas"]["FramingFault"][];
             id: components["schemas"]["RequestId"];
             led_to: components["schemas"]["Decision"][];
+            like?: components["schemas"]["RequestId"] | null;
             next?: components["schemas"]["NextStep"][];
             node: string;
             plan_version: number;

@@ -392,6 +392,10 @@ pub struct DecisionMade {
     /// How many of the clients that this node served well it refuses; nothing where that cannot be told, or it refuses nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refuses: Option<phalanx_model::GoodShare>,
+    /// The range that policy exempts from decisions and in which all of it lies: it has no effect there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub exempt: Option<phalanx_model::Prefix>,
 }
 
 fn ban() -> phalanx_model::DecisionKind {

@@ -41,7 +41,7 @@ use crate::host::{HostName, host_is_ours};
 use crate::hub::Hub;
 use crate::idempotency;
 use crate::import::Importer;
-use crate::lapi::Bouncers;
+use crate::lapi::{Bouncers, ExemptPort};
 use crate::limits::{
     BODY_BYTES_MAX, HASHES_MAX, HISTORY_QUERIES_MAX, SNAPSHOT_FILE_BYTES_MAX, SUBSCRIBERS_MAX, TESTS_MAX,
 };
@@ -51,6 +51,7 @@ use crate::pace::{self, Pace};
 use crate::parameters;
 use crate::playbook::told::Asked;
 use crate::receiver::Receiver;
+use crate::recorded;
 use crate::reporting::{self, Reporting};
 use crate::suggest::Draft;
 use crate::throttle::Throttle;
@@ -135,6 +136,8 @@ pub struct ControlDeps {
     pub bouncers: Arc<Bouncers>,
     /// Sources whose decisions are taken over.
     pub imports: Vec<Arc<Importer>>,
+    /// Asks for the addresses that policy exempts from decisions.
+    pub exempt: ExemptPort,
     /// Where bouncers ask, as it was bound; `None` if nowhere.
     pub lapi_listen: Option<SocketAddr>,
 }
@@ -337,7 +340,9 @@ impl Control {
         let kind =
             LedgerKind::OperatorAction { action: format!("{action} (by {name})"), by: Some(name.to_owned()) };
         let entry = LedgerEntry { at_ms: self.now_ms(), kind };
-        self.deps.lanes.ledger(entry).map_err(|_| ApiError::ledger_full())
+        self.deps.lanes.ledger(entry).map_err(|_| ApiError::ledger_full())?;
+        recorded::announced(name, action);
+        Ok(())
     }
 }
 
@@ -468,6 +473,7 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/openapi.json", get(openapi::serve))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(Arc::clone(&control), recorded::tell_what_was_not_done))
         .layer(from_fn_with_state(Arc::clone(&control), idempotency::once))
         .layer(from_fn(parameters::known))
         .layer(from_fn_with_state(Arc::clone(&control), pace::keep))

@@ -612,7 +612,7 @@ mod tests {
             }
         }
         let (site, node) = (explanation.site, explanation.node);
-        RecordedRequest { site, node, access, signals, faults: Vec::new() }
+        RecordedRequest { site, node, access, signals, faults: Vec::new(), like: None }
     }
 
     fn draft(record: &RecordedRequest) -> Draft {
