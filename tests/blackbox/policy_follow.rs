@@ -297,7 +297,7 @@ fn what_others_say_that_their_change_is_made_of_neither_applies_nor_refuses_a_co
     // Somebody publishes something else and says that it is of this commit.
     let liar = policy(&lab.app, "deny_networks = [\"198.51.100.0/24\"]\n");
     let encoded = data_encoding::BASE64.encode(liar.as_bytes());
-    let order = serde_json::json!({ "entry": "policy.toml", "files": { "policy.toml": encoded }, "source": format!("commit {commit}") });
+    let order = serde_json::json!({ "entry": "policy.toml", "files": { "policy.toml": encoded }, "source": format!("commit {commit}"), "reason": "a test" });
     let token = std::fs::read_to_string(lab.node.state.join("admin.token")).unwrap();
     let body = order.to_string();
     let reply = request(
