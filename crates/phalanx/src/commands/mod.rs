@@ -2,6 +2,7 @@
 //!
 //! INVARIANT: text from strangers is escaped before it reaches the terminal, as text and as JSON.
 
+mod apps;
 pub(crate) mod audit;
 pub(crate) mod blocklist;
 pub(crate) mod bouncer;

@@ -142,6 +142,14 @@ pub(super) fn now_ms() -> u64 {
     SystemClock.now_ms()
 }
 
+/// What failed, as an object on stdout too where JSON is asked for: who reads that finds more than nothing.
+pub(super) fn or_told<T>(is_json: bool, done: anyhow::Result<T>) -> anyhow::Result<T> {
+    if let (true, Err(error)) = (is_json, &done) {
+        json(&serde_json::json!({ "ok": false, "error": format!("{error:#}") }))?;
+    }
+    done
+}
+
 /// Why something is done: at least a word.
 pub(super) fn parse_reason(text: &str) -> Result<String, String> {
     match text.trim() {
