@@ -50,8 +50,8 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
         ],
         ..post(
             "/api/v1/policy/bundles",
-            "Make a policy the fleet's, for all nodes or for some that try it first",
-            Answer::Json("201", of::<Policy>),
+            "Make a policy the fleet's, for all nodes or for some that try it first; 200 and `unchanged` if it is in force already",
+            Answer::Either(["200", "201"], of::<Policy>),
         )
     },
     Endpoint {
