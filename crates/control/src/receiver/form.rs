@@ -108,9 +108,9 @@ fn pager_duty(routing_key: &str, key: &str, message: &Value) -> Vec<(String, Vec
                 "custom_details": details,
             },
         });
-        if let Some(url) = details["url"].as_str() {
-            body["client_url"] = url.into();
-            body["links"] = json!([{ "href": url, "text": "The incident in the console" }]);
+        if let (Some(url), Some(fields)) = (details["url"].as_str(), body.as_object_mut()) {
+            fields.insert("client_url".into(), url.into());
+            fields.insert("links".into(), json!([{ "href": url, "text": "The incident in the console" }]));
         }
         (dedup.to_owned(), body.to_string().into_bytes())
     };
