@@ -28,7 +28,16 @@ fn the_api_answers_as_its_document_says() {
     run.arg(format!("http://{}/api/v1/openapi.json", node.admin));
     run.args(["-H", &format!("Authorization: Bearer {}", token.trim()), "--checks", CHECKS]);
     run.args(LEFT_OUT.iter().flat_map(|path| ["--exclude-path", path]));
-    run.args(["--phases", "examples,coverage,fuzzing", "--max-examples", "8", "--max-time", "60"]);
+    run.args([
+        "--rate-limit",
+        "40/s",
+        "--phases",
+        "examples,coverage,fuzzing",
+        "--max-examples",
+        "8",
+        "--max-time",
+        "60",
+    ]);
     run.args([
         "--seed",
         "1",

@@ -74,7 +74,7 @@ fn undoes(d: &Node, nodes: &[&Node]) {
 /// A policy where its home is gone.
 fn publishes(d: &Node, nodes: &[&Node], policies: &std::path::Path, app: &App) {
     let second = write_policy(policies, app, "second");
-    let output = d.cli(&["policy", "push", &second]);
+    let output = d.cli(&["policy", "push", &second, "--reason", "a test"]);
     assert!(!output.status.success(), "its home is gone");
     done(d, &["policy", "move-home", "--site", "iad"]);
     done(d, &["policy", "push", &second, "--reason", "life goes on"]);

@@ -147,9 +147,9 @@ fn a_node_joins_with_a_token_shares_and_is_revoked() {
     // With the rules that the rest of this test wants.
     let own = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, own.replace("rules = [\"rules\"]", "extra_rules = [\"rules/own.conf\"]")).unwrap();
-    let edge = b.cli(&["policy", "push", &file]);
+    let edge = b.cli(&["policy", "push", &file, "--reason", "a test"]);
     assert!(String::from_utf8_lossy(&edge.stderr).contains("control role"), "an edge node makes no policy");
-    let pushed = c.cli(&["policy", "push", &file]);
+    let pushed = c.cli(&["policy", "push", &file, "--reason", "a test"]);
     assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
     for node in [&fleet.a, &b, &c] {
         until("the policy is in force", || node.get("/?q=enrolled").status == 403);

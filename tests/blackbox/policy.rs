@@ -81,11 +81,11 @@ fn a_pushed_policy_is_in_force_everywhere_and_survives_everything() {
 
     // Whoever looked away is told.
     let second = write_policy(folders[3].path(), &app, "second");
-    let told = refused(&nodes[1], &["policy", "push", &second, "--expect", "7"]);
+    let told = refused(&nodes[1], &["policy", "push", &second, "--expect", "7", "--reason", "a test"]);
     assert!(told.contains("the newest policy is version 1, not 7"), "{told}");
     // Of several at once, one is first and the others are told.
     let outcomes: Vec<bool> = std::thread::scope(|scope| {
-        let words = ["policy", "push", &second, "--expect", "1"];
+        let words = ["policy", "push", &second, "--expect", "1", "--reason", "a test"];
         let push = |node| scope.spawn(move || Node::cli(node, &words));
         let pushing: Vec<_> = nodes.iter().map(push).collect();
         let outputs = pushing.into_iter().map(|push| push.join().unwrap());
@@ -107,21 +107,21 @@ fn a_pushed_policy_is_in_force_everywhere_and_survives_everything() {
     // A node that was away gets it when it is back.
     nodes.pop().unwrap().stop();
     let third = write_policy(folders[3].path(), &app, "third");
-    assert_eq!(done(&nodes[1], &["policy", "push", &third])["version"], 3);
+    assert_eq!(done(&nodes[1], &["policy", "push", &third, "--reason", "a test"])["version"], 3);
     nodes.push(start(2));
     until("it has caught up", || nodes[2].get("/?q=third").status == 403);
 
     // A faulty one is refused where it is pushed.
     std::fs::write(folders[3].path().join("rules/own.conf"), "SecRule ARGS \"@rx a(\" \"id:1,deny\"\n")
         .unwrap();
-    let told = refused(&nodes[0], &["policy", "push", &third]);
+    let told = refused(&nodes[0], &["policy", "push", &third, "--reason", "a test"]);
     assert!(told.contains("rules/own.conf:1:"), "{told}");
     std::fs::write(folders[3].path().join("rules/own.conf"), "SecAction \"id:1,phase:1,deny\"\n").unwrap();
-    let told = refused(&nodes[0], &["policy", "push", &third]);
+    let told = refused(&nodes[0], &["policy", "push", &third, "--reason", "a test"]);
     assert!(told.contains("refuse every request"), "{told}");
 
     // Back to an earlier content, under a higher version.
-    let back = done(&nodes[0], &["policy", "rollback", "--to", "1"]);
+    let back = done(&nodes[0], &["policy", "rollback", "--to", "1", "--reason", "a test"]);
     assert_eq!(back["version"], 4);
     for node in &nodes {
         until("the first content is in force", || node.get("/?q=first").status == 403);
@@ -154,7 +154,7 @@ fn a_canary_is_judged_by_its_clients_and_not_by_a_flood() {
     see_each_other(&nodes.iter().collect::<Vec<_>>());
     let folder = tempfile::tempdir().unwrap();
     let file = write_policy(folder.path(), &app, "first");
-    done(&nodes[0], &["policy", "push", &file]);
+    done(&nodes[0], &["policy", "push", &file, "--reason", "a test"]);
     until("all run it", || versions(&nodes[0]) == [1, 1, 1]);
 
     let clients: Vec<String> = (1..=20).map(|n| format!("198.51.100.{n}")).collect();
@@ -168,11 +168,14 @@ fn a_canary_is_judged_by_its_clients_and_not_by_a_flood() {
 
     // It refuses what ordinary people ask for.
     let bad = write_policy(folder.path(), &app, "ordinary");
-    let pushed = done(&nodes[0], &["policy", "push", &bad, "--canary", "fra/b", "--bake", "10m"]);
+    let pushed = done(
+        &nodes[0],
+        &["policy", "push", &bad, "--canary", "fra/b", "--bake", "10m", "--reason", "a test"],
+    );
     assert_eq!((&pushed["trial"]["version"], &pushed["trial"]["stage"]), (&2.into(), &"node fra/b".into()));
     until("the canary runs it", || versions(&nodes[1])[0] == 2);
     assert_eq!(nodes[2].get_from(&clients[0], "/?q=ordinary").status, 200, "the others do not");
-    let told = refused(&nodes[0], &["policy", "push", &file]);
+    let told = refused(&nodes[0], &["policy", "push", &file, "--reason", "a test"]);
     assert!(told.contains("version 2 is on trial at node fra/b"), "{told}");
     let started = Instant::now();
     visit("/?q=ordinary");
@@ -191,7 +194,10 @@ fn a_canary_is_judged_by_its_clients_and_not_by_a_flood() {
     let harmless = write_policy(folder.path(), &app, "first");
     let more = "SecRule ARGS:q \"@streq first\" \"id:1,phase:2,deny\"\nSecRule ARGS:q \"@streq more\" \"id:2,phase:2,deny\"\n";
     std::fs::write(folder.path().join("rules/own.conf"), more).unwrap();
-    done(&nodes[0], &["policy", "push", &harmless, "--canary", "fra/b", "--bake", "3s"]);
+    done(
+        &nodes[0],
+        &["policy", "push", &harmless, "--canary", "fra/b", "--bake", "3s", "--reason", "a test"],
+    );
     until("the canary runs it", || versions(&nodes[1])[0] == 4);
     for _ in 0..10 {
         for client in &clients {

@@ -132,16 +132,16 @@ fn versions_become_commits_and_signed_commits_become_versions() {
     // What was before it began is one commit; what comes while nobody looks is one each.
     assert_eq!(lab.done(&[])[0]["version"], 2);
     lab.in_step();
-    lab.pushes("", "guests again\n\nPhalanx-Version: 9");
-    lab.pushes("deny_networks = [\"198.51.100.0/24\"]\n", "");
+    lab.pushes("", "guests again; Phalanx-Version: 9");
+    lab.pushes("deny_networks = [\"198.51.100.0/24\"]\n", "others");
     let done = lab.done(&[]);
     assert_eq!((done.len(), &done[0]["version"], &done[1]["version"]), (2, &3.into(), &4.into()));
     let trailers = "--format=%an|%s|%(trailers:key=Phalanx-Version,valueonly,separator=%x2C)|%G?";
     assert_eq!(
         lab.shows(&["log", trailers, "main"]).lines().collect::<Vec<_>>(),
         [
-            "the node's own user|Policy version 4|4|N",
-            "the node's own user|guests again  Phalanx-Version: 9|3|N",
+            "the node's own user|others|4|N",
+            "the node's own user|guests again; Phalanx-Version: 9|3|N",
             "the node's own user|no guests|2|N",
             "ann|begin||N"
         ]
@@ -275,7 +275,7 @@ fn who_was_away_for_longer_than_the_fleet_keeps_content_goes_on_and_says_what_ha
     lab.pushes("", "the first");
     lab.done(&[]);
     for number in 2..=12 {
-        lab.pushes(&format!("deny_networks = [\"192.0.2.{number}\"]\n"), "");
+        lab.pushes(&format!("deny_networks = [\"192.0.2.{number}\"]\n"), "one more");
     }
     // What the fleet deletes it deletes in its own time.
     until("the content is gone", || !lab.node.cli(&["policy", "show", "3"]).status.success());
@@ -297,7 +297,7 @@ fn what_others_say_that_their_change_is_made_of_neither_applies_nor_refuses_a_co
     // Somebody publishes something else and says that it is of this commit.
     let liar = policy(&lab.app, "deny_networks = [\"198.51.100.0/24\"]\n");
     let encoded = data_encoding::BASE64.encode(liar.as_bytes());
-    let order = serde_json::json!({ "entry": "policy.toml", "files": { "policy.toml": encoded }, "source": format!("commit {commit}") });
+    let order = serde_json::json!({ "entry": "policy.toml", "files": { "policy.toml": encoded }, "source": format!("commit {commit}"), "reason": "a test" });
     let token = std::fs::read_to_string(lab.node.state.join("admin.token")).unwrap();
     let body = order.to_string();
     let reply = request(

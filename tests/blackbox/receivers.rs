@@ -111,6 +111,11 @@ fn each_receiver_is_told_in_its_own_form_and_says_whether_it_took_it() {
     let page = receivers.next();
     assert_eq!(page["body"]["routing_key"], "R0UT1NGKEY");
     assert_eq!(page["body"]["event_action"], "trigger");
+    assert_eq!(page["body"]["payload"]["severity"], "info");
+    // It ends itself: nobody is to put a test away.
+    let end = receivers.next();
+    assert_eq!(end["body"]["event_action"], "resolve");
+    assert_eq!(end["body"]["dedup_key"], page["body"]["dedup_key"]);
     assert!(test("ops").status.success());
     let letter = receivers.next();
     assert_eq!(letter["to"], serde_json::json!(["ann@example.org"]));

@@ -31,6 +31,13 @@ fn requests_are_counted_found_and_told_over_a_restart() {
     let told = String::from_utf8(node.cli(&["traffic", "--by", "actor"]).stdout).unwrap();
     assert!(told.contains("127.0.0.1"), "{told}");
 
+    for command in [&["traffic", "--app", "nope"][..], &["report", "--app", "nope"]] {
+        let doubted = String::from_utf8(node.cli(command).stderr).unwrap();
+        assert!(doubted.contains("no request for app `nope` is kept; did you mean one of `"), "{doubted}");
+    }
+    let known = node.cli_json(&["events"])[0]["app"].as_str().unwrap().to_owned();
+    assert_eq!(String::from_utf8(node.cli(&["traffic", "--app", &known]).stderr).unwrap(), "");
+
     let found = |args: &[&str]| node.cli_json(&[&["events"], args].concat());
     let rule = found(&[])[0]["rule_ids"][0].to_string();
     for args in [

@@ -36,7 +36,7 @@ try {
   await until("all nodes see each other", () =>
     nodes.every((node) => cli(node, ["status"]).fleet.members.filter((one) => one.online).length === nodes.length));
   // What all run before: a fleet's first version of policy.
-  cli(fra, ["policy", "push", fra.policy]);
+  cli(fra, ["policy", "push", fra.policy, "--reason", "what all run before"]);
   await until("all run version 1", () => versions(iad).every((version) => version === 1));
 
   browser = await chromium();

@@ -112,7 +112,7 @@ async def main(args):
                 out.write(f'[[apps]]\nname = "shop"\nupstream = "{to}"\nrules = {rules}\n{extra}')
 
         async def push():
-            words = ["policy", "push", f"{folder}/policy/policy.toml", "--state", states[0]]
+            words = ["policy", "push", f"{folder}/policy/policy.toml", "--reason", "a measurement", "--state", states[0]]
             pipe = asyncio.subprocess.PIPE
             command = await asyncio.create_subprocess_exec(args.binary, *words, stdout=pipe, stderr=pipe)
             _, error = await command.communicate()

@@ -486,7 +486,10 @@ export interface paths {
         };
         get: {
             parameters: {
-                query?: never;
+                query?: {
+                    limit?: number;
+                    before?: string;
+                };
                 header?: never;
                 path?: never;
                 cookie?: never;
@@ -544,7 +547,10 @@ export interface paths {
         };
         get: {
             parameters: {
-                query?: never;
+                query?: {
+                    limit?: number;
+                    before?: string;
+                };
                 header?: never;
                 path?: never;
                 cookie?: never;
@@ -2069,7 +2075,10 @@ export interface paths {
         };
         get: {
             parameters: {
-                query?: never;
+                query?: {
+                    limit?: number;
+                    before?: string;
+                };
                 header?: never;
                 path?: never;
                 cookie?: never;
@@ -2571,6 +2580,14 @@ export interface paths {
                 };
             };
             responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Policy"];
+                    };
+                };
                 201: {
                     headers: {
                         [name: string]: unknown;
@@ -2596,7 +2613,10 @@ export interface paths {
         };
         get: {
             parameters: {
-                query?: never;
+                query?: {
+                    limit?: number;
+                    before?: string;
+                };
                 header?: never;
                 path?: never;
                 cookie?: never;
@@ -2854,7 +2874,10 @@ export interface paths {
         };
         get: {
             parameters: {
-                query?: never;
+                query?: {
+                    limit?: number;
+                    before?: string;
+                };
                 header?: never;
                 path?: never;
                 cookie?: never;
@@ -3212,7 +3235,10 @@ export interface paths {
         };
         get: {
             parameters: {
-                query?: never;
+                query?: {
+                    limit?: number;
+                    before?: string;
+                };
                 header?: never;
                 path?: never;
                 cookie?: never;
@@ -3326,7 +3352,10 @@ export interface paths {
         };
         get: {
             parameters: {
-                query?: never;
+                query?: {
+                    limit?: number;
+                    before?: string;
+                };
                 header?: never;
                 path?: never;
                 cookie?: never;
@@ -4336,6 +4365,7 @@ export interface components {
             summary: string;
             targets?: string[];
             techniques: string[];
+            title?: string;
             undone_at_ms?: number | null;
         };
         IncidentRow: {
@@ -4352,6 +4382,7 @@ export interface components {
             state: string;
             summary: string;
             techniques: string[];
+            title?: string;
             undone_at_ms?: number | null;
         };
         Invited: {
@@ -4685,6 +4716,7 @@ export interface components {
             serial: number;
             stable?: components["schemas"]["PolicyVersion"] | null;
             trial?: components["schemas"]["PolicyTrial"] | null;
+            unchanged?: boolean;
             version: number;
         };
         PolicyApproval: {

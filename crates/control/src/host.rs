@@ -112,6 +112,12 @@ pub fn login_url(
     format!("http://{address}/login?ticket={ticket}")
 }
 
+/// Where the console is for who is told of something elsewhere: under its first name; `None` where it has none, as an address need not
+/// lead to this node from there.
+pub fn console_url(listen: SocketAddr, names: &[HostName], tls: bool) -> Option<String> {
+    names.first().map(|name| name.origin(listen.port(), tls))
+}
+
 /// A Host's name or address, and its port.
 fn split_port(host: &str) -> (&str, Option<&str>) {
     if let Some((ip, rest)) = host.strip_prefix('[').map(|rest| rest.split_once(']').unwrap_or((rest, ""))) {

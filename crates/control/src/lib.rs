@@ -25,6 +25,7 @@ mod idempotency;
 mod limits;
 mod open;
 mod outgoing;
+mod pace;
 mod paging;
 mod parameters;
 mod recorded;
@@ -48,6 +49,7 @@ pub mod suggesting;
 pub mod fixes;
 
 pub mod playbook;
+mod reason;
 pub mod receiver;
 
 pub mod replay;
@@ -69,7 +71,7 @@ pub use auth::{Channel, Peer};
 pub use changes::Changes;
 pub use copies::CopiesPort;
 pub use enrol::{Desk, EnrolDeps};
-pub use host::{HostName, login_url};
+pub use host::{HostName, console_url, login_url};
 pub use import::{ImportSettings, Importer};
 pub use lapi::{Bouncers, ExemptPort, LapiDeps, PlacePort, router as lapi_router};
 pub use openapi::document as openapi_document;

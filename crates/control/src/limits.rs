@@ -5,6 +5,12 @@ pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Failed logins and tokens that are answered and logged each minute; more get 429 and are only counted. The right token
 /// is never locked out: with 256 random bits, guesses are noise, and a lock would be a weapon.
 pub(crate) const FAILURES_PER_MINUTE_MAX: u32 = 30;
+/// Requests of one caller each second over time; a console asks a few.
+pub(crate) const REQUESTS_PER_SECOND_MAX: u64 = 50;
+/// Requests of one caller at once, before they are counted by the second: a console that opens in several windows.
+pub(crate) const REQUESTS_AT_ONCE_MAX: u64 = 200;
+/// Callers whose requests are counted. All of them have proved who they are.
+pub(crate) const CALLERS_PACED_MAX: usize = 1_024;
 /// Consoles that may listen to the stream at once.
 pub(crate) const SUBSCRIBERS_MAX: usize = 64;
 /// Requests sent to the stream each second; during a flood a console shows a sample, and the list has them all.

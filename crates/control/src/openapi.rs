@@ -109,7 +109,7 @@ impl Endpoint {
             ("400", "a parameter that is unknown or malformed"),
             ("401", "no token, session or socket"),
             ("403", "the role, the apps that it is limited to, or a second factor that is not fresh, do not allow it"),
-            ("429", "too many failed tries"),
+            ("429", "too many failed tries, or too many requests; `Retry-After` says for how long"),
         ])
         .chain(usual(self.body.is_some(), &[
             ("400", "a body that is no JSON"),

@@ -42,6 +42,13 @@ pub enum NotTold {
     Refused(String),
 }
 
+/// A message for people: its text, and how to go on where it is about one incident.
+fn words(message: &Value) -> String {
+    let text = message["text"].as_str().unwrap_or("Phalanx has something to tell");
+    let on = ["show", "url"].iter().filter_map(|name| message[name].as_str());
+    std::iter::once(text).chain(on).collect::<Vec<_>>().join("\n")
+}
+
 impl Receiver {
     /// What it is, in one word.
     pub fn kind(&self) -> &'static str {

@@ -47,6 +47,7 @@ use crate::limits::{
 };
 use crate::oidc::{self, Providers};
 use crate::openapi;
+use crate::pace::{self, Pace};
 use crate::parameters;
 use crate::playbook::told::Asked;
 use crate::receiver::Receiver;
@@ -286,6 +287,8 @@ pub(crate) struct Control {
     pub(crate) cookie_name: String,
     pub(crate) failures: Failures,
     pub(crate) throttle: Throttle,
+    /// How fast each caller asks.
+    pub(crate) pace: Pace,
     /// What was asked with an `Idempotency-Key`.
     pub(crate) asked: idempotency::Asked,
     /// Who keeps a git branch and the policy in step.
@@ -359,6 +362,7 @@ pub fn router(deps: ControlDeps) -> Router {
         cookie_name,
         failures: Failures::default(),
         throttle: Throttle::default(),
+        pace: Pace::default(),
         asked: idempotency::Asked::default(),
         followers: followers::Followers::default(),
         challenges: PasskeyChallenges::default(),
@@ -472,9 +476,11 @@ pub fn router(deps: ControlDeps) -> Router {
         .layer(from_fn_with_state(Arc::clone(&control), recorded::tell_what_was_not_done))
         .layer(from_fn_with_state(Arc::clone(&control), idempotency::once))
         .layer(from_fn(parameters::known))
+        .layer(from_fn_with_state(Arc::clone(&control), pace::keep))
         .layer(from_fn_with_state(Arc::clone(&control), require));
     let metrics = Router::new()
         .route("/metrics", get(status::metrics))
+        .layer(from_fn_with_state(Arc::clone(&control), pace::keep))
         .layer(from_fn_with_state(Arc::clone(&control), require));
     let logins = Router::new()
         .route("/api/v1/login/password", post(login::by_password))

@@ -236,7 +236,7 @@ impl Node {
         let learning = learns::start(
             (settings, state, Arc::clone(&sealer)),
             (&tee, recorder.reports()),
-            (&keepers, &edge),
+            (&keepers, &edge, admin),
             (&fleet, &lanes, &clock),
             &stopping,
             &mut tasks,

@@ -23,6 +23,9 @@ pub struct IncidentRow {
     pub techniques: Vec<String>,
     /// Detectors that found something.
     pub detectors: Vec<String>,
+    /// What it is, what it is after and whom it comes from, in a few words: `Credential stuffing on shop/login from 192.0.2.7`.
+    #[serde(default)]
+    pub title: String,
     /// The finding that says most, in plain words.
     pub summary: String,
     /// When its first signal came, in Unix milliseconds.
@@ -41,6 +44,13 @@ pub struct IncidentRow {
     pub findings_count: u64,
     /// Decisions in force that were made because of it.
     pub decisions_live: u64,
+}
+
+impl IncidentRow {
+    /// Its title with the finding that says most, for where there is one line; nodes of earlier versions tell no title.
+    pub fn told(&self) -> String {
+        if self.title.is_empty() { self.summary.clone() } else { format!("{}: {}", self.title, self.summary) }
+    }
 }
 
 /// `GET /api/v1/incidents/{id}`: one incident with all that is known of it.

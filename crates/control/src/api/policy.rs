@@ -31,6 +31,9 @@ pub struct Policy {
     /// Whether what this node runs stands in a file. Of a command line there is nothing to change, to diff or to exclude from.
     #[serde(default)]
     pub has_file: bool,
+    /// What was pushed is in force already, as the newest version: no other was made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unchanged: bool,
 }
 
 /// One bundle.

@@ -16,6 +16,7 @@ use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::limits::{PAGE_DEFAULT, PAGE_MAX};
 use crate::paging::Page;
+use crate::reason;
 use crate::router::Control;
 
 #[derive(Debug, Deserialize)]
@@ -111,7 +112,7 @@ pub(crate) async fn remove(
 ) -> Result<StatusCode, ApiError> {
     let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
     let reason = if query.reason.is_empty() { "removed by an operator" } else { &query.reason };
-    check_reason(reason)?;
+    reason::check(reason, REASON_BYTES_MAX)?;
     control.record(&who, &format!("remove blocklist {name}: {reason}"))?;
     control.deps.fleet.remove_blocklist(&name, reason).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -127,14 +128,7 @@ fn check(query: &ImportQuery) -> Result<(), ApiError> {
     if query.reason.trim().is_empty() {
         return Err(ApiError::bad_request("a blocklist needs a reason"));
     }
-    check_reason(&query.reason)
-}
-
-fn check_reason(reason: &str) -> Result<(), ApiError> {
-    if reason.len() > REASON_BYTES_MAX {
-        return Err(ApiError::bad_request(format!("a reason has at most {REASON_BYTES_MAX} bytes")));
-    }
-    Ok(())
+    reason::check(&query.reason, REASON_BYTES_MAX)
 }
 
 fn refused(name: &str, faults: Vec<list_text::LineFault>) -> ApiError {

@@ -21,6 +21,7 @@ use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::handlers::changes;
 use crate::handlers::status::members;
+use crate::reason;
 use crate::router::Control;
 
 /// `GET /api/v1/policy`
@@ -48,8 +49,10 @@ pub(crate) async fn push(
         canary_node,
         bake_ms,
     };
-    changes::publish_alone(&control, &who, order).await?;
-    Ok((StatusCode::CREATED, Json(describe(&control))))
+    match changes::publish_alone(&control, &who, order).await? {
+        true => Ok((StatusCode::CREATED, Json(describe(&control)))),
+        false => Ok((StatusCode::OK, Json(api::Policy { unchanged: true, ..describe(&control) }))),
+    }
 }
 
 /// `POST /api/v1/policy/promote`
@@ -69,7 +72,7 @@ pub(crate) async fn roll_back(
     body: Result<Json<PolicyRollback>, JsonRejection>,
 ) -> Result<Json<api::Policy>, ApiError> {
     let Json(order) = body.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
-    check_reason(&order.reason)?;
+    needed_reason(&order.reason)?;
     let _one_at_a_time = control.reloading.lock().await;
     let from = changes::may_go_back(&control, &who, order.to).await?;
     control.record(&who, &format!("roll the policy back: {}", order.reason))?;
@@ -116,10 +119,12 @@ pub(crate) fn decoded(files: BTreeMap<String, String>) -> Result<BTreeMap<String
 }
 
 pub(crate) fn check_reason(reason: &str) -> Result<(), ApiError> {
-    if reason.len() > REASON_BYTES_MAX / 2 {
-        return Err(ApiError::bad_request(format!("a reason has at most {} bytes", REASON_BYTES_MAX / 2)));
-    }
-    Ok(())
+    reason::check(reason, REASON_BYTES_MAX / 2)
+}
+
+/// The same where there must be one.
+pub(crate) fn needed_reason(reason: &str) -> Result<(), ApiError> {
+    reason::needed(reason, REASON_BYTES_MAX / 2)
 }
 
 fn describe(control: &Control) -> api::Policy {
@@ -146,6 +151,7 @@ fn describe(control: &Control) -> api::Policy {
             changed_at_ms: 0,
             nodes,
             has_file,
+            unchanged: false,
         };
     };
     let judgement = match state.judgement {
@@ -172,6 +178,7 @@ fn describe(control: &Control) -> api::Policy {
         changed_at_ms: record.changed_at_ms,
         nodes,
         has_file,
+        unchanged: false,
     }
 }
 

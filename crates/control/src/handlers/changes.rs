@@ -28,8 +28,9 @@ use crate::api::{
 use crate::auth::Principal;
 use crate::changes::{Kept, NotDone, Wanted, shown};
 use crate::error::ApiError;
-use crate::handlers::bundles::{check_reason, decoded, stage};
+use crate::handlers::bundles::{check_reason, decoded, needed_reason, stage};
 use crate::handlers::policy_base::{Policed, compare, parse, refused, stable, version};
+use crate::paging::Page;
 use crate::router::{Control, TriedBundle};
 
 /// An order, looked at: what it does and to what.
@@ -40,6 +41,8 @@ struct Considered {
     newest: u64,
     /// What all nodes run, by version and hash; see [`Policed::identity`].
     base: (u64, String),
+    /// It is what all nodes run already, to the byte.
+    is_same: bool,
     content: Content,
     differs: PolicyDiffered,
 }
@@ -51,8 +54,11 @@ struct Content {
 }
 
 /// `GET /api/v1/policy/changes`: of this node, the newest first.
-pub(crate) async fn list(State(control): State<Arc<Control>>) -> Json<Vec<PolicyChange>> {
-    Json(control.deps.changes.list(control.now_ms()))
+pub(crate) async fn list(
+    State(control): State<Arc<Control>>,
+    page: Page,
+) -> Result<Json<Vec<PolicyChange>>, ApiError> {
+    Ok(Json(page.of(control.deps.changes.list(control.now_ms()), |change| change.id.clone())?))
 }
 
 /// `GET /api/v1/policy/changes/{id}`
@@ -82,6 +88,7 @@ pub(crate) async fn propose(
     who: &Principal,
     order: NewPolicyChange,
 ) -> Result<PolicyChange, ApiError> {
+    needed_reason(&order.reason)?;
     let _one_at_a_time = control.reloading.lock().await;
     let considered = look_at(control, who, order).await?;
     if considered.differs.dangers.is_empty() || has_the_node(who) {
@@ -94,18 +101,23 @@ pub(crate) async fn propose(
     control.deps.changes.wait(considered.wanted(who), control.now_ms()).map_err(not_done)
 }
 
-/// Publishes what somebody orders, if he may do that alone.
+/// Publishes what somebody orders, if he may do that alone; whether it was not in force already.
 pub(crate) async fn publish_alone(
     control: &Control,
     who: &Principal,
     order: NewPolicyChange,
-) -> Result<(), ApiError> {
+) -> Result<bool, ApiError> {
+    needed_reason(&order.reason)?;
     let _one_at_a_time = control.reloading.lock().await;
     let considered = look_at(control, who, order).await?;
+    let is_tried = control.deps.fleet.policy_state().record.is_some_and(|record| record.trial.is_some());
+    if considered.is_same && considered.stage.is_none() && !is_tried {
+        return Ok(false);
+    }
     refuse_dangers(who, &considered.differs)?;
     let version = publish(control, who, &considered, None).await?;
     control.deps.changes.published(considered.wanted(who), version, control.now_ms());
-    Ok(())
+    Ok(true)
 }
 
 /// Refuses to go back to a version (else to the one before) where that takes protection away and he who asks may not do so alone.
@@ -246,16 +258,18 @@ async fn look_at(control: &Control, who: &Principal, order: NewPolicyChange) -> 
     let tried =
         (control.deps.bundles)(files.clone(), entry.clone()).await.map_err(|faults| refused(&faults))?;
     let policy = parse(&entry, &files)?;
-    let (base, differs) = match stable(control).await {
+    let (base, is_same, differs) = match stable(control).await {
         Ok(base) => {
             let differs = compare(&base, &entry, &files, &policy, control.now_ms());
-            (base.identity(), differs)
+            // A node's own policy is none of the fleet's yet.
+            let is_same = !base.hash.is_empty() && base.entry.as_ref() == Some(&entry) && base.files == files;
+            (base.identity(), is_same, differs)
         }
         // What is in force may be lost or unreadable: then a new policy is the way out, for who has the node.
-        Err(_) if has_the_node(who) => ((newest, String::new()), PolicyDiffered::default()),
+        Err(_) if has_the_node(who) => ((newest, String::new()), false, PolicyDiffered::default()),
         Err(error) => return Err(error),
     };
-    Ok(Considered { order, stage, newest, base, content: Content { entry, files, tried }, differs })
+    Ok(Considered { order, stage, newest, base, is_same, content: Content { entry, files, tried }, differs })
 }
 
 /// Makes it the fleet's, or has some try it; `approved`: the change that somebody else ordered and `who` approves. It is in the ledger

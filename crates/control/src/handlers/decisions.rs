@@ -19,6 +19,7 @@ use crate::api::{DecisionMade, NewDecision};
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::paging::Page;
+use crate::reason;
 use crate::router::Control;
 
 #[derive(Debug, Deserialize)]
@@ -119,7 +120,7 @@ pub(crate) async fn withdraw(
 ) -> Result<Json<Arc<Withdrawal>>, ApiError> {
     let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
     let id: DecisionId = id.parse().map_err(|e| ApiError::bad_request(format!("{e}")))?;
-    check_reason(&query.reason)?;
+    reason::check(&query.reason, REASON_BYTES_MAX)?;
     let Some(decision) = control.deps.fleet.find(id) else {
         return Err(ApiError::not_found(format!("no decision {id} is in force")));
     };
@@ -151,7 +152,7 @@ pub(crate) async fn recall(
     if query.reason.trim().is_empty() {
         return Err(ApiError::bad_request("withdrawing all that an author decided needs a reason"));
     }
-    check_reason(&query.reason)?;
+    reason::check(&query.reason, REASON_BYTES_MAX)?;
     let target = Author { site: site.into(), node: node.into(), role: query.role };
     control.ledger_room().await;
     control.record(&who, &format!("withdraw everything decided by {target}: {}", query.reason))?;
@@ -241,12 +242,5 @@ fn check(new: &NewDecision) -> Result<(), ApiError> {
     if new.reason.trim().is_empty() {
         return Err(ApiError::bad_request("a decision needs a reason"));
     }
-    check_reason(&new.reason)
-}
-
-fn check_reason(reason: &str) -> Result<(), ApiError> {
-    if reason.len() > REASON_BYTES_MAX {
-        return Err(ApiError::bad_request(format!("a reason has at most {REASON_BYTES_MAX} bytes")));
-    }
-    Ok(())
+    reason::check(&new.reason, REASON_BYTES_MAX)
 }

@@ -18,11 +18,15 @@ use crate::error::ApiError;
 use crate::handlers::changes::propose;
 use crate::handlers::policy_base::{running, stable};
 use crate::handlers::suggestion::{DAYS_MAX, line, suggestion};
+use crate::paging::Page;
 use crate::router::Control;
 use crate::suggest::Paperwork;
 
 /// `GET /api/v1/exclusions`: of all apps, in the order of the file.
-pub(crate) async fn list(State(control): State<Arc<Control>>) -> Json<Vec<ExclusionRow>> {
+pub(crate) async fn list(
+    State(control): State<Arc<Control>>,
+    page: Page,
+) -> Result<Json<Vec<ExclusionRow>>, ApiError> {
     let running = running(&control);
     let file = running.entry.unwrap_or_default();
     let now_ms = control.now_ms();
@@ -32,7 +36,8 @@ pub(crate) async fn list(State(control): State<Arc<Control>>) -> Json<Vec<Exclus
         .apps
         .iter()
         .flat_map(|app| app.exclusions.iter().map(|exclusion| row(&app.name, exclusion, &file, now_ms)));
-    Json(rows.collect())
+    // A line of a template is one of several apps.
+    Ok(Json(page.of(rows.collect(), |row: &ExclusionRow| format!("{}/{}", row.app, row.line))?))
 }
 
 fn row(app: &str, exclusion: &Exclusion, file: &str, now_ms: u64) -> ExclusionRow {

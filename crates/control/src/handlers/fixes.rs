@@ -17,10 +17,14 @@ use super::events::ask;
 use super::status::whole_status;
 use crate::error::ApiError;
 use crate::fixes::{AppFacts, Facts, Fix, OperatorFacts, Suspect, rank};
+use crate::paging::Page;
 use crate::router::{Control, RunningPolicy};
 
 /// `GET /api/v1/fixes`
-pub(crate) async fn list(State(control): State<Arc<Control>>) -> Result<Json<Vec<Fix>>, ApiError> {
+pub(crate) async fn list(
+    State(control): State<Arc<Control>>,
+    page: Page,
+) -> Result<Json<Vec<Fix>>, ApiError> {
     let now_ms = control.now_ms();
     let status = whole_status(&control);
     let names: Vec<String> = status.plan.apps.iter().map(|app| app.name.clone()).collect();
@@ -48,7 +52,7 @@ pub(crate) async fn list(State(control): State<Arc<Control>>) -> Result<Json<Vec
         operators: operators(&control),
         versions: versions.into_iter().filter(|version| !version.is_empty()).collect(),
     };
-    Ok(Json(rank(&facts)))
+    Ok(Json(page.of(rank(&facts), |fix| fix.id.clone())?))
 }
 
 /// What the policy in force deserves to be looked at for. It is parsed for this, off the threads that serve.

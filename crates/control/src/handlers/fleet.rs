@@ -6,11 +6,13 @@ use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::{Extension, Json};
 use http::StatusCode;
+use phalanx_model::limits::REASON_BYTES_MAX;
 use phalanx_trust::{FleetAuthority, Invitation, TrustError, valid_name};
 
 use crate::api::{Authority, Enrolled, Invited, NewInvitation, NewRevocation, OpenInvitation, Revoked};
 use crate::auth::Principal;
 use crate::error::ApiError;
+use crate::reason;
 use crate::router::{AuthorityPort, Control};
 
 /// `GET /api/v1/fleet`
@@ -62,6 +64,7 @@ pub(crate) async fn revoke(
     body: Result<Json<NewRevocation>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Revoked>), ApiError> {
     let Json(order) = body.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    reason::check(&order.reason, REASON_BYTES_MAX)?;
     control.record(&who, &format!("revoke node {}/{}", order.site, order.node))?;
     let revoked = control.deps.fleet.revoke(&order.site, &order.node, order.withdraw, &order.reason).await?;
     let revoked = Revoked {

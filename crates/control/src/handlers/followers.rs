@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use crate::api::{PolicyFollower, PolicyFollowing};
 use crate::auth::Principal;
 use crate::error::ApiError;
+use crate::paging::Page;
 use crate::router::Control;
 
 /// What was told, by who told it and what he follows.
@@ -49,8 +50,12 @@ fn is_silent(one: &PolicyFollower, now_ms: u64) -> bool {
 }
 
 /// `GET /api/v1/policy/followers`
-pub(crate) async fn list(State(control): State<Arc<Control>>) -> Json<Vec<PolicyFollower>> {
-    Json(control.followers.list(control.now_ms()))
+pub(crate) async fn list(
+    State(control): State<Arc<Control>>,
+    page: Page,
+) -> Result<Json<Vec<PolicyFollower>>, ApiError> {
+    let rows = control.followers.list(control.now_ms());
+    Ok(Json(page.of(rows, |one| format!("{}/{}", one.by, one.said.name))?))
 }
 
 /// `POST /api/v1/policy/followers`

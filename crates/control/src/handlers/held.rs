@@ -15,6 +15,7 @@ use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::handlers::decisions::kept;
 use crate::paging::Page;
+use crate::reason;
 use crate::router::Control;
 
 #[derive(Debug, Deserialize)]
@@ -70,9 +71,7 @@ fn asked(
 ) -> Result<(DecisionId, String), ApiError> {
     let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
     let id: DecisionId = id.parse().map_err(|e| ApiError::bad_request(format!("{e}")))?;
-    if query.reason.len() > REASON_BYTES_MAX {
-        return Err(ApiError::bad_request(format!("a reason has at most {REASON_BYTES_MAX} bytes")));
-    }
+    reason::check(&query.reason, REASON_BYTES_MAX)?;
     Ok((id, query.reason))
 }
 

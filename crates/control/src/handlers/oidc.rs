@@ -24,6 +24,7 @@ use crate::handlers::login::{Arrival, open_session};
 use crate::handlers::operators::{on_disk, scope};
 use crate::limits::{LOGINS_PER_NETWORK_MAX, PASSKEYS_PER_NETWORK_MAX, PROVIDER_LOGIN_MS};
 use crate::oidc::{Flow, FlowFault, FreshFor, NotRedeemed, Person, Provider};
+use crate::paging::Page;
 use crate::router::Control;
 
 /// `GET /api/v1/login/oidc`: for everybody, so no more than a button needs.
@@ -37,8 +38,12 @@ pub(crate) async fn list(State(control): State<Arc<Control>>) -> Json<Vec<LoginP
 }
 
 /// `GET /api/v1/oidc`
-pub(crate) async fn rows(State(control): State<Arc<Control>>) -> Json<Vec<ProviderRow>> {
-    Json(control.deps.providers.all().map(|provider| row(&control, provider)).collect())
+pub(crate) async fn rows(
+    State(control): State<Arc<Control>>,
+    page: Page,
+) -> Result<Json<Vec<ProviderRow>>, ApiError> {
+    let rows = control.deps.providers.all().map(|provider| row(&control, provider)).collect();
+    Ok(Json(page.of(rows, |row: &ProviderRow| row.name.clone())?))
 }
 
 /// `POST /api/v1/oidc/{name}/test`

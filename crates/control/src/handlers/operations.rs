@@ -14,7 +14,9 @@ use serde::Deserialize;
 use crate::api::{NewNodeOrder, NodeDuty, NodeOrder, Restored, RestoredCount};
 use crate::auth::Principal;
 use crate::error::ApiError;
+use crate::reason;
 use crate::router::Control;
+use phalanx_model::limits::REASON_BYTES_MAX;
 
 /// `POST /api/v1/fleet/orders`
 pub(crate) async fn order(
@@ -23,6 +25,7 @@ pub(crate) async fn order(
     body: Result<Json<NewNodeOrder>, JsonRejection>,
 ) -> Result<(StatusCode, Json<NodeOrder>), ApiError> {
     let Json(order) = body.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    reason::check(&order.reason, REASON_BYTES_MAX)?;
     let duty = match order.duty {
         NodeDuty::Serve => Duty::Serve,
         NodeDuty::Cordon => Duty::Cordon,

@@ -11,15 +11,20 @@ use serde_json::json;
 use crate::api::{ReceiverRow, ReceiverTested};
 use crate::auth::Principal;
 use crate::error::ApiError;
+use crate::paging::Page;
 use crate::router::Control;
 
 /// `GET /api/v1/receivers`
-pub(crate) async fn list(State(control): State<Arc<Control>>) -> Json<Vec<ReceiverRow>> {
+pub(crate) async fn list(
+    State(control): State<Arc<Control>>,
+    page: Page,
+) -> Result<Json<Vec<ReceiverRow>>, ApiError> {
     let row = |(name, receiver): (&String, &crate::receiver::Receiver)| ReceiverRow {
         name: name.clone(),
         kind: receiver.kind().to_owned(),
     };
-    Json(control.deps.receivers.iter().map(row).collect())
+    let rows = control.deps.receivers.iter().map(row).collect();
+    Ok(Json(page.of(rows, |row: &ReceiverRow| row.name.clone())?))
 }
 
 /// `POST /api/v1/receivers/{name}/test`

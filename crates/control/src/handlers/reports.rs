@@ -10,12 +10,16 @@ use phalanx_trust::random_u64;
 use crate::api::{ReportScheduleRow, ReportSent};
 use crate::auth::Principal;
 use crate::error::ApiError;
+use crate::paging::Page;
 use crate::reporting;
 use crate::router::Control;
 
 /// `GET /api/v1/reports`
-pub(crate) async fn list(State(control): State<Arc<Control>>) -> Json<Vec<ReportScheduleRow>> {
-    Json(control.deps.reporting.rows(control.now_ms()))
+pub(crate) async fn list(
+    State(control): State<Arc<Control>>,
+    page: Page,
+) -> Result<Json<Vec<ReportScheduleRow>>, ApiError> {
+    Ok(Json(page.of(control.deps.reporting.rows(control.now_ms()), |row| row.name.clone())?))
 }
 
 /// `POST /api/v1/reports/{name}/send`

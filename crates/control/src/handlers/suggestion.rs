@@ -20,6 +20,7 @@ use crate::error::ApiError;
 use crate::excluded::standing;
 use crate::handlers::policy_base::stable;
 use crate::inquiry::Asked;
+use crate::reason;
 use crate::router::Control;
 use crate::suggest::{Paperwork, Suggestion};
 use crate::suggesting::{Suggested, Suggester};
@@ -150,9 +151,7 @@ pub(crate) fn line(name: &str, text: String) -> Result<String, ApiError> {
     if text.trim().is_empty() || text.len() > TEXT_BYTES_MAX {
         return Err(ApiError::bad_request(format!("{name} has 1 to {TEXT_BYTES_MAX} bytes")));
     }
-    if text.chars().any(char::is_control) {
-        return Err(ApiError::bad_request(format!("{name} is one line")));
-    }
+    reason::check(&text, TEXT_BYTES_MAX)?;
     Ok(text)
 }
 

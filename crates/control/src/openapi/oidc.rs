@@ -2,6 +2,7 @@
 
 use super::{Answer, Endpoint, get, of, post};
 use crate::api::{LoginProvider, ProviderLogin, ProviderRow};
+use crate::paging;
 
 type Errors = &'static [(&'static str, &'static str)];
 
@@ -66,11 +67,14 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             Answer::Json("200", of::<ProviderLogin>),
         )
     },
-    get(
-        "/api/v1/oidc",
-        "Identity providers, how each does, and what must be entered there",
-        Answer::Json("200", of::<Vec<ProviderRow>>),
-    ),
+    Endpoint {
+        parameters: paging::PARAMETERS,
+        ..get(
+            "/api/v1/oidc",
+            "Identity providers, how each does, and what must be entered there",
+            Answer::Json("200", of::<Vec<ProviderRow>>),
+        )
+    },
     Endpoint {
         parameters: &[("name", "path", "string", "the provider's name in the settings")],
         errors: &[("403", "no owner asks"), ("404", "there is no provider of that name")],

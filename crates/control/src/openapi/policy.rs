@@ -6,6 +6,7 @@ use crate::api::{
     PolicyCompare, PolicyContent, PolicyDiffered, PolicyFiles, PolicyFollower, PolicyFollowing, PolicyHome,
     PolicyPush, PolicyRejection, PolicyReloaded, PolicyReplay, PolicyRollback, PolicyVersionRow, Replayed,
 };
+use crate::paging;
 
 type Parameters = &'static [(&'static str, &'static str, &'static str, &'static str)];
 type Errors = &'static [(&'static str, &'static str)];
@@ -49,8 +50,8 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
         ],
         ..post(
             "/api/v1/policy/bundles",
-            "Make a policy the fleet's, for all nodes or for some that try it first",
-            Answer::Json("201", of::<Policy>),
+            "Make a policy the fleet's, for all nodes or for some that try it first; 200 and `unchanged` if it is in force already",
+            Answer::Either(["200", "201"], of::<Policy>),
         )
     },
     Endpoint {
@@ -126,11 +127,14 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             Answer::Json("200", of::<Vec<PolicyVersionRow>>),
         )
     },
-    get(
-        "/api/v1/policy/followers",
-        "Who keeps a git branch and the fleet's policy in step, as this node heard of them",
-        Answer::Json("200", of::<Vec<PolicyFollower>>),
-    ),
+    Endpoint {
+        parameters: paging::PARAMETERS,
+        ..get(
+            "/api/v1/policy/followers",
+            "Who keeps a git branch and the fleet's policy in step, as this node heard of them",
+            Answer::Json("200", of::<Vec<PolicyFollower>>),
+        )
+    },
     Endpoint {
         body: Some(of::<PolicyFollowing>),
         errors: &[("400", "a malformed report")],
@@ -177,11 +181,14 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             Answer::Json("200", of::<PolicyDiffered>),
         )
     },
-    get(
-        "/api/v1/policy/changes",
-        "Changes of policy that were asked for at this node, the newest first",
-        Answer::Json("200", of::<Vec<PolicyChange>>),
-    ),
+    Endpoint {
+        parameters: paging::PARAMETERS,
+        ..get(
+            "/api/v1/policy/changes",
+            "Changes of policy that were asked for at this node, the newest first",
+            Answer::Json("200", of::<Vec<PolicyChange>>),
+        )
+    },
     Endpoint {
         body: Some(of::<NewPolicyChange>),
         errors: PUBLISHED,
@@ -216,11 +223,14 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             Answer::Json("200", of::<PolicyChange>),
         )
     },
-    get(
-        "/api/v1/exclusions",
-        "What rules do not look at, in the policy that this node runs",
-        Answer::Json("200", of::<Vec<ExclusionRow>>),
-    ),
+    Endpoint {
+        parameters: paging::PARAMETERS,
+        ..get(
+            "/api/v1/exclusions",
+            "What rules do not look at, in the policy that this node runs",
+            Answer::Json("200", of::<Vec<ExclusionRow>>),
+        )
+    },
     Endpoint {
         body: Some(of::<NewExclusion>),
         errors: EXCLUDED,

@@ -2,14 +2,18 @@
 
 use super::{Answer, Endpoint, get, of, post};
 use crate::api::{ReceiverRow, ReceiverTested};
+use crate::paging;
 
 /// All of them.
 pub(crate) const ENDPOINTS: &[Endpoint] = &[
-    get(
-        "/api/v1/receivers",
-        "Who can be told: webhooks, chats, pagers and mail of this node's settings",
-        Answer::Json("200", of::<Vec<ReceiverRow>>),
-    ),
+    Endpoint {
+        parameters: paging::PARAMETERS,
+        ..get(
+            "/api/v1/receivers",
+            "Who can be told: webhooks, chats, pagers and mail of this node's settings",
+            Answer::Json("200", of::<Vec<ReceiverRow>>),
+        )
+    },
     Endpoint {
         parameters: &[("name", "path", "string", "the receiver's name")],
         errors: &[

@@ -2,14 +2,18 @@
 
 use super::{Answer, Endpoint, get, of, post};
 use crate::api::{ReportScheduleRow, ReportSent};
+use crate::paging;
 
 /// All of them.
 pub(crate) const ENDPOINTS: &[Endpoint] = &[
-    get(
-        "/api/v1/reports",
-        "Reports of this node's settings that are sent by themselves, with the next and the last of each",
-        Answer::Json("200", of::<Vec<ReportScheduleRow>>),
-    ),
+    Endpoint {
+        parameters: paging::PARAMETERS,
+        ..get(
+            "/api/v1/reports",
+            "Reports of this node's settings that are sent by themselves, with the next and the last of each",
+            Answer::Json("200", of::<Vec<ReportScheduleRow>>),
+        )
+    },
     Endpoint {
         parameters: &[("name", "path", "string", "the schedule's name")],
         errors: &[

@@ -4,6 +4,7 @@ use super::{Answer, Endpoint, get, of};
 use crate::api::{ActorsSeen, EventRow, TrafficSeen};
 use crate::fixes::Fix;
 use crate::inquiry::FleetEvents;
+use crate::paging;
 use crate::report::Report;
 use phalanx_record::ledger::AuditPage;
 
@@ -146,11 +147,14 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             Answer::Json("200", of::<FleetEvents>),
         )
     },
-    get(
-        "/api/v1/fixes",
-        "The most valuable things to do now, at most ten, the most valuable first",
-        Answer::Json("200", of::<Vec<Fix>>),
-    ),
+    Endpoint {
+        parameters: paging::PARAMETERS,
+        ..get(
+            "/api/v1/fixes",
+            "The most valuable things to do now, at most ten, the most valuable first",
+            Answer::Json("200", of::<Vec<Fix>>),
+        )
+    },
     Endpoint {
         parameters: &[
             ("limit", "query", "integer", "at most this many; 50 without it, 500 at most"),

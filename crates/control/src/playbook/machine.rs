@@ -134,6 +134,8 @@ pub struct Facts {
     pub gravity: GravityWord,
     /// How sure the surest finding is.
     pub confidence: ConfidenceWord,
+    /// What it is, what it is after and whom it comes from, in a few words.
+    pub title: String,
     /// What happened, in a sentence; may quote strangers.
     pub summary: String,
     /// Nodes that saw it.

@@ -249,6 +249,7 @@ fn forgotten(incident: &str) -> Facts {
         detectors: Vec::new(),
         gravity: GravityWord::Low,
         confidence: ConfidenceWord::Low,
+        title: incident.to_owned(),
         summary: format!("{incident} is closed"),
         nodes: Vec::new(),
         last_ms: 0,

@@ -11,6 +11,8 @@ use aws_lc_rs::hmac;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+use super::words;
+
 /// How a webhook wants to be told.
 #[derive(Clone)]
 pub enum Form {
@@ -51,15 +53,11 @@ impl Form {
         let one = |body: &Value| vec![(key.to_owned(), body.to_string().into_bytes())];
         match self {
             Self::Signed(_) => one(message),
-            Self::Slack => one(&slack(text(message))),
-            Self::Teams => one(&teams(text(message))),
+            Self::Slack => one(&slack(&words(message))),
+            Self::Teams => one(&teams(&words(message))),
             Self::PagerDuty(routing_key) => pager_duty(routing_key, key, message),
         }
     }
-}
-
-fn text(message: &Value) -> &str {
-    message["text"].as_str().unwrap_or("Phalanx has something to tell")
 }
 
 /// `&`, `<` and `>` are all that Slack reads as control characters where `mrkdwn` is off: links and calls by name begin with `<`.
@@ -97,11 +95,12 @@ fn teams(text: &str) -> Value {
 /// One alert for each incident, which ends when the incident is closed; one for any other message.
 fn pager_duty(routing_key: &str, key: &str, message: &Value) -> Vec<(String, Vec<u8>)> {
     let source = message["node"].as_str().unwrap_or("phalanx");
-    let event = |action: &str, dedup: String, summary: &str, severity: &str, details: &Value| {
-        let body = json!({
+    let event = |action: &str, dedup: &str, summary: &str, severity: &str, details: &Value| {
+        let mut body = json!({
             "routing_key": routing_key,
             "event_action": action,
             "dedup_key": dedup,
+            "client": "Phalanx",
             "payload": {
                 "summary": shortened(summary, PAGER_SUMMARY_BYTES_MAX),
                 "source": source,
@@ -109,11 +108,21 @@ fn pager_duty(routing_key: &str, key: &str, message: &Value) -> Vec<(String, Vec
                 "custom_details": details,
             },
         });
-        (dedup, body.to_string().into_bytes())
+        if let (Some(url), Some(fields)) = (details["url"].as_str(), body.as_object_mut()) {
+            fields.insert("client_url".into(), url.into());
+            fields.insert("links".into(), json!([{ "href": url, "text": "The incident in the console" }]));
+        }
+        (dedup.to_owned(), body.to_string().into_bytes())
     };
     let Some(changes) = message["changes"].as_array() else {
         let dedup = shortened(key, PAGER_KEY_BYTES_MAX);
-        return vec![event("trigger", dedup, text(message), "error", &Value::Null)];
+        let text = message["text"].as_str().unwrap_or("Phalanx has something to tell");
+        // A test calls nobody out of bed, and leaves nothing open.
+        if message["kind"] == "test" {
+            let test = |action| event(action, &dedup, text, "info", &Value::Null);
+            return vec![test("trigger"), test("resolve")];
+        }
+        return vec![event("trigger", &dedup, text, "error", message)];
     };
     // Alerts of incidents that went on as another one end with it.
     let of_absorbed = |change: &Value| -> Vec<String> {
@@ -128,8 +137,9 @@ fn pager_duty(routing_key: &str, key: &str, message: &Value) -> Vec<(String, Vec
             Some("medium") => "warning",
             _ => "info",
         };
-        let summary = format!("{incident}: {}", change["summary"].as_str().unwrap_or("an incident"));
-        event(action, format!("phalanx/{incident}"), &summary, severity, change)
+        let part = |name: &str| change[name].as_str().filter(|part| !part.is_empty());
+        let (title, summary) = (part("title").unwrap_or(incident), part("summary").unwrap_or("an incident"));
+        event(action, &format!("phalanx/{incident}"), &format!("{title}: {summary}"), severity, change)
     };
     let events = changes.iter().flat_map(|change| {
         let own = change["incident"].as_str().unwrap_or(key).to_owned();
@@ -209,6 +219,41 @@ mod tests {
             .collect();
         assert_eq!(told, [("phalanx/A", "trigger", "error"), ("phalanx/B", "resolve", "info")]);
         assert!(!format!("{form:?}").contains("R0UT"), "{form:?}");
+    }
+
+    #[test]
+    fn a_pager_is_told_who_and_what_with_a_link_to_the_incident() {
+        let form = Form::PagerDuty(Arc::new(Zeroizing::new("R0UT1NG".to_owned())));
+        let url = "https://console.example.net/#/incidents/A";
+        let change = json!({
+            "change": "opened", "incident": "A", "severity": "high", "summary": "a scan",
+            "title": "Scanning on shop from 192.0.2.7", "show": "phalanx incident show A", "url": url,
+        });
+        let told = form.bodies("k", &json!({ "changes": [change] }));
+        let body: Value = serde_json::from_slice(&told[0].1).unwrap();
+        assert_eq!(body["payload"]["summary"], "Scanning on shop from 192.0.2.7: a scan");
+        assert_eq!(body["payload"]["custom_details"]["show"], "phalanx incident show A");
+        assert_eq!((&body["client_url"], &body["links"][0]["href"]), (&url.into(), &url.into()));
+    }
+
+    #[test]
+    fn a_test_of_a_pager_ends_itself_and_is_no_more_than_information() {
+        let form = Form::PagerDuty(Arc::new(Zeroizing::new("R0UT1NG".to_owned())));
+        let told = form.bodies("test/1", &json!({ "kind": "test", "text": "A test", "node": "fra/a" }));
+        let told: Vec<Value> = told.iter().map(|(_, body)| serde_json::from_slice(body).unwrap()).collect();
+        for (body, action) in told.iter().zip(["trigger", "resolve"]) {
+            assert_eq!((&body["event_action"], &body["dedup_key"]), (&action.into(), &"test/1".into()));
+            assert_eq!(body["payload"]["severity"], "info");
+        }
+        assert_eq!(told.len(), 2);
+    }
+
+    #[test]
+    fn chats_and_letters_end_with_how_to_go_on() {
+        let message = json!({ "kind": "notify", "text": "look", "show": "phalanx incident show A", "url": "https://c" });
+        let told = Form::Slack.bodies("k", &message);
+        let body: Value = serde_json::from_slice(&told[0].1).unwrap();
+        assert_eq!(body["text"], "look\nphalanx incident show A\nhttps://c");
     }
 
     #[test]

@@ -111,9 +111,14 @@ impl Mail {
     /// # Errors
     /// When it was not taken.
     pub async fn tell(&self, key: &str, message: &Value, now_ms: impl Fn() -> u64) -> Result<(), NotTold> {
-        let text = message["text"].as_str().unwrap_or("Phalanx has something to tell");
+        let text = super::words(message);
         let node = message["node"].as_str().unwrap_or_default();
-        let letter = self.letter(key, &subject(text), &body(text, node), now_ms())?;
+        let letter = self.letter(
+            key,
+            &subject(message["text"].as_str().unwrap_or(&text)),
+            &body(&text, node),
+            now_ms(),
+        )?;
         self.send(&letter).await
     }
 

@@ -32,7 +32,7 @@ impl Report {
             row(&part.by, "others", &part.others.to_string());
         }
         self.clients.iter().for_each(|one| row("client", &one.client, &one.refused.to_string()));
-        self.incidents.iter().for_each(|one| row("incident", &one.id, &one.summary));
+        self.incidents.iter().for_each(|one| row("incident", &one.id, &one.told()));
         out
     }
 }

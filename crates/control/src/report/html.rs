@@ -111,7 +111,7 @@ impl Report {
                 for_html(&one.id),
                 for_html(&one.severity),
                 words(one.opened_at_ms),
-                for_html(&one.summary),
+                for_html(&one.told()),
             );
         }
         out.push_str("</tbody></table>\n");

@@ -45,7 +45,7 @@ impl Report {
         if !self.incidents.is_empty() {
             out.push_str("\nincidents\n");
             for one in self.incidents.iter().take(ROWS_MAX) {
-                out.push_str(&format!("  {} {}: {}\n", one.id, one.severity, for_terminal(&one.summary)));
+                out.push_str(&format!("  {} {}: {}\n", one.id, one.severity, for_terminal(&one.told())));
             }
         }
         out

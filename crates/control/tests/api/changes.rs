@@ -169,11 +169,11 @@ async fn there_is_no_way_round_the_second_operator_but_to_have_the_node() {
     assert_eq!(pushed.status, StatusCode::CREATED, "{}", pushed.text);
     let better = ann.browser.send("POST", "/api/v1/policy/bundles", Some(policy(MORE))).await;
     assert_eq!(better.json()["version"], 2, "{}", better.text);
-    for back in [json!({}), json!({ "to": 1 })] {
+    for back in [json!({ "reason": "a test" }), json!({ "to": 1, "reason": "a test" })] {
         let back = ann.browser.send("POST", "/api/v1/policy/rollback", Some(back)).await;
         assert_eq!(back.code(), "second_operator", "{}", back.text);
     }
-    let again = json!({ "content_of": 1 });
+    let again = json!({ "content_of": 1, "reason": "a test" });
     let waits = ann.browser.send("POST", CHANGES, Some(again)).await.json();
     assert_eq!((&waits["state"], &waits["source"]), (&json!("waiting"), &json!("version 1")));
     let published = node.call("POST", &path(&waits, "approve"), of(&waits)).await.json();
@@ -183,11 +183,40 @@ async fn there_is_no_way_round_the_second_operator_but_to_have_the_node() {
     assert_eq!((told(0, "source"), told(0, "author")), ("version 1".into(), "ann".into()));
     assert_eq!(
         (told(1, "result"), told(1, "result_reason")),
-        ("rolled_back".into(), "an operator rolled it back".into())
+        ("rolled_back".into(), "an operator rolled it back: a test".into())
     );
     // Back to what protects more is nobody else's business.
-    let back = ann.browser.send("POST", "/api/v1/policy/rollback", Some(json!({ "to": 2 }))).await;
+    let back = ann
+        .browser
+        .send("POST", "/api/v1/policy/rollback", Some(json!({ "to": 2, "reason": "a test" })))
+        .await;
     assert_eq!(back.json()["version"], 4, "{}", back.text);
+}
+
+#[tokio::test]
+async fn no_policy_is_changed_without_a_reason_and_none_is_made_twice() {
+    let node = Node::start().await;
+    for reason in [json!(""), json!("  "), json!("\u{202e}")] {
+        let mut order = policy(MORE);
+        order["reason"] = reason.clone();
+        let back = json!({ "reason": reason });
+        for (path, order) in [("bundles", &order), ("changes", &order), ("rollback", &back)] {
+            let refused = node.call("POST", &format!("/api/v1/policy/{path}"), Some(order.clone())).await;
+            let told = (refused.status, refused.code());
+            assert_eq!(
+                told,
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid".into()),
+                "{path}: {}",
+                refused.text
+            );
+        }
+    }
+    let push = async || node.call("POST", "/api/v1/policy/bundles", Some(policy(MORE))).await;
+    assert_eq!(push().await.status, StatusCode::CREATED);
+    let again = push().await;
+    assert_eq!(again.status, StatusCode::OK, "{}", again.text);
+    assert_eq!((&again.json()["version"], &again.json()["unchanged"]), (&json!(1), &json!(true)));
+    assert_eq!(version(&node).await, 1);
 }
 
 #[tokio::test]

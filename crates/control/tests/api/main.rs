@@ -23,6 +23,8 @@ mod oidc;
 #[cfg(test)]
 mod operators;
 #[cfg(test)]
+mod pace;
+#[cfg(test)]
 mod playbooks;
 #[cfg(test)]
 mod requests;

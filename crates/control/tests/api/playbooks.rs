@@ -43,6 +43,7 @@ fn facts(detector: &str, gravity: GravityWord) -> Facts {
         detectors: vec![detector.into()],
         gravity,
         confidence: ConfidenceWord::High,
+        title: String::new(),
         summary: "one kind of software {gravity} tries passwords".into(),
         nodes: vec!["fra/a".into(), "sin/b".into()],
         last_ms: NOW,

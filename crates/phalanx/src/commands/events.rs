@@ -178,7 +178,8 @@ fn fleet_words(found: &FleetEvents) -> String {
     out
 }
 
-fn why(row: &EventRow) -> String {
+/// Why it was refused or flagged, in a few words.
+pub(super) fn why(row: &EventRow) -> String {
     match (&row.reason, &row.top) {
         (Reason::Rule { .. } | Reason::Clean, Some(top)) => format!("{} {}", top.rule, top.message),
         (Reason::Rule { rule }, None) => format!("rule {rule}"),

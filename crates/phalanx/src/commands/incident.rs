@@ -151,7 +151,7 @@ fn listed(rows: &[IncidentRow], all: bool, now_ms: u64) -> String {
                     live => live.to_string(),
                 },
                 print::left(row.changed_at_ms, now_ms),
-                print::short(&row.summary, 90),
+                print::short(&row.told(), 90),
             ]
         })
         .collect();
@@ -162,6 +162,9 @@ fn listed(rows: &[IncidentRow], all: bool, now_ms: u64) -> String {
 fn shown(incident: &Incident, levels: &Levels, now_ms: u64) -> String {
     let row = &incident.row;
     let mut out = format!("incident   {}, {}, severity {}\n", row.id, state(row), row.severity);
+    if !row.title.is_empty() {
+        out.push_str(&line("what", &for_terminal(&row.title)));
+    }
     out.push_str(&line("stage", &stage(row)));
     out.push_str(&line(
         "when",

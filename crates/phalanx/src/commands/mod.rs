@@ -2,6 +2,7 @@
 //!
 //! INVARIANT: text from strangers is escaped before it reaches the terminal, as text and as JSON.
 
+mod apps;
 pub(crate) mod audit;
 pub(crate) mod blocklist;
 pub(crate) mod bouncer;
@@ -25,6 +26,7 @@ mod policy_diff;
 mod policy_follow;
 mod policy_git;
 mod policy_history;
+mod policy_in_force;
 mod policy_test;
 pub(crate) mod probe;
 pub(crate) mod receiver;

@@ -8,7 +8,7 @@ use phalanx_control::api::{
 };
 
 use super::operator_token::{self, TokenArgs};
-use super::print;
+use super::{apps, print};
 use crate::client::{AdminArgs, Client};
 
 /// Arguments of `operator`.
@@ -154,7 +154,9 @@ pub(crate) fn run(args: &OperatorArgs) -> anyhow::Result<ExitCode> {
 
 fn add(args: &AddArgs) -> anyhow::Result<()> {
     let new = NewOperator { name: args.name.clone(), role: args.role.into(), apps: args.apps.clone() };
-    let answer = Client::new(&args.admin)?.post("operators", Some(&serde_json::to_value(new)?))?;
+    let client = Client::new(&args.admin)?;
+    let answer = client.post("operators", Some(&serde_json::to_value(new)?))?;
+    apps::doubt(&client, &args.apps);
     invited(&args.admin, &answer)
 }
 

@@ -16,7 +16,7 @@ use phalanx_record::escape::for_terminal;
 use serde_json::Value;
 
 use super::replay::ReplayArgs;
-use super::{print, status};
+use super::{policy_in_force, print, status};
 use crate::args::parse_name;
 use crate::client::{AdminArgs, Client};
 
@@ -104,7 +104,7 @@ pub(crate) struct PushArgs {
     #[arg(long, value_name = "VERSION")]
     expect: Option<u64>,
     /// Why; people on other nodes read it
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", value_parser = print::parse_reason)]
     reason: String,
     #[command(flatten)]
     admin: AdminArgs,
@@ -131,7 +131,7 @@ pub(crate) struct RollbackArgs {
     #[arg(long, value_name = "VERSION")]
     to: Option<u64>,
     /// Why; people on other nodes read it
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", value_parser = print::parse_reason)]
     reason: String,
     #[command(flatten)]
     admin: AdminArgs,
@@ -164,15 +164,17 @@ pub(crate) fn run(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
         PolicyCommand::Reject(args) => return super::policy_change::reject(args),
         PolicyCommand::History(args) => return super::policy_history::history(args),
         PolicyCommand::Show(args) => return super::policy_history::show(args),
-        PolicyCommand::Push(args) => (&args.admin, push(args)?),
+        PolicyCommand::Push(args) => (&args.admin, policy_in_force::awaited(&args.admin, push(args)?)?),
         PolicyCommand::Status(args) => (&args.admin, Client::new(&args.admin)?.get("policy")?),
         PolicyCommand::Promote(args) => {
-            (&args.admin, Client::new(&args.admin)?.post("policy/promote", None)?)
+            let answer = Client::new(&args.admin)?.post("policy/promote", None)?;
+            (&args.admin, policy_in_force::awaited(&args.admin, answer)?)
         }
         PolicyCommand::Rollback(args) => {
             let order = PolicyRollback { to: args.to, reason: args.reason.clone() };
             let order = serde_json::to_value(order)?;
-            (&args.admin, Client::new(&args.admin)?.post("policy/rollback", Some(&order))?)
+            let answer = Client::new(&args.admin)?.post("policy/rollback", Some(&order))?;
+            (&args.admin, policy_in_force::awaited(&args.admin, answer)?)
         }
         PolicyCommand::MoveHome(args) => {
             let order = serde_json::to_value(PolicyHome { site: args.site.clone() })?;
@@ -182,7 +184,12 @@ pub(crate) fn run(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
     if admin.json {
         print::json(&answer)?;
     } else {
-        print::text(&words(&serde_json::from_value(answer)?, print::now_ms()))?;
+        let policy: Policy = serde_json::from_value(answer)?;
+        print::text(&words(&policy, print::now_ms()))?;
+        if matches!(command, PolicyCommand::Push(_) | PolicyCommand::Promote(_) | PolicyCommand::Rollback(_))
+        {
+            print::text(&format!("\n{}\n", for_terminal(&policy_in_force::said(&policy))))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -374,6 +381,7 @@ mod tests {
             note: "version 5 was pushed by fra/a".into(),
             changed_at_ms: 60_000,
             nodes: vec![node("a", Some(runs(4))), node("b", Some(refused)), node("c", None)],
+            unchanged: false,
         };
         let expected = "\
 policy     version 4, 444444444444, 4000 bytes

@@ -39,7 +39,7 @@ pub(crate) struct ProposeArgs {
     #[arg(long, value_name = "VERSION")]
     expect: Option<u64>,
     /// Why; whoever approves it reads it, and people on other nodes
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", value_parser = print::parse_reason)]
     reason: String,
     #[command(flatten)]
     admin: AdminArgs,

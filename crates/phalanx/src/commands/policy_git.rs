@@ -15,7 +15,7 @@ use phalanx_control::api::{NewPolicyChange, PolicyContent, PolicyVersionRow};
 use phalanx_control::policy_words::{file_sentence, sentence};
 use phalanx_policy::diff::compare_files;
 use phalanx_policy::{Everywhere, FileSet, diff_everywhere};
-use phalanx_record::escape::for_terminal;
+use phalanx_record::escape::{for_terminal, is_hidden};
 use serde::Serialize;
 
 use super::repository::Git;
@@ -161,8 +161,9 @@ fn words(drift: &Drift) -> String {
     out.lines().map(|line| for_terminal(line) + "\n").collect()
 }
 
+/// Without what no reason may have.
 fn shortened(text: &str) -> String {
-    text.chars().filter(|char| !char.is_control()).take(REASON_CHARS_MAX).collect()
+    text.chars().filter(|char| !is_hidden(*char)).take(REASON_CHARS_MAX).collect()
 }
 
 /// Of four bytes at most each, so that it fits.

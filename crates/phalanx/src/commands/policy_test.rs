@@ -69,6 +69,10 @@ struct Failed {
 
 /// Carries it out.
 pub(crate) fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
+    print::or_told(args.json, tested(args))
+}
+
+fn tested(args: &TestArgs) -> anyhow::Result<ExitCode> {
     let (site, policy) = match (&args.file, &args.config) {
         (Some(file), _) => (None, file.clone()),
         (None, Some(config)) => match crate::settings::read(config) {

@@ -142,6 +142,22 @@ pub(super) fn now_ms() -> u64 {
     SystemClock.now_ms()
 }
 
+/// What failed, as an object on stdout too where JSON is asked for: who reads that finds more than nothing.
+pub(super) fn or_told<T>(is_json: bool, done: anyhow::Result<T>) -> anyhow::Result<T> {
+    if let (true, Err(error)) = (is_json, &done) {
+        json(&serde_json::json!({ "ok": false, "error": format!("{error:#}") }))?;
+    }
+    done
+}
+
+/// Why something is done: at least a word.
+pub(super) fn parse_reason(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("say why: it stands in the history, and others read it".to_owned()),
+        reason => Ok(reason.to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,7 +17,8 @@ pub(crate) struct ReloadArgs {
 
 /// Loads the policy again; a refused one changes nothing and its faults are printed.
 pub(crate) fn run(args: &ReloadArgs) -> anyhow::Result<ExitCode> {
-    let answer = Client::new(&args.admin)?.post("policy/reload", None)?;
+    let reloaded = Client::new(&args.admin).and_then(|client| client.post("policy/reload", None));
+    let answer = print::or_told(args.admin.json, reloaded)?;
     if args.admin.json {
         print::json(&answer)?;
     } else {

@@ -11,7 +11,7 @@ use phalanx_record::escape::for_terminal;
 use phalanx_record::rfc3339;
 use serde_json::Value;
 
-use super::print;
+use super::{apps, print};
 use crate::client::{AdminArgs, Client};
 
 /// Arguments of `report`.
@@ -96,7 +96,9 @@ pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         ("app", args.app.clone()),
         ("fleet", args.fleet.then(|| "true".to_owned())),
     ]);
-    let answer = Client::new(&args.admin)?.get_patiently(&format!("report{query}"))?;
+    let client = Client::new(&args.admin)?;
+    let answer = client.get_patiently(&format!("report{query}"))?;
+    apps::doubt(&client, &args.app);
     let report: Report = serde_json::from_value(answer.clone())?;
     let text = match (args.admin.json, args.format) {
         (true, FormatArg::Text | FormatArg::Json) | (false, FormatArg::Json) => {

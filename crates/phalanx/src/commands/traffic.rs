@@ -7,7 +7,7 @@ use phalanx_control::api::{ActorsSeen, NodeName, TrafficSeen};
 use phalanx_record::escape::for_terminal;
 use phalanx_record::rfc3339;
 
-use super::print;
+use super::{apps, print};
 use crate::client::{AdminArgs, Client};
 
 /// Arguments of `traffic`.
@@ -70,6 +70,7 @@ pub(crate) fn run(args: &TrafficArgs) -> anyhow::Result<ExitCode> {
     ]);
     let path = if of_actors { "traffic/actors" } else { "traffic" };
     let answer = client.get(&format!("{path}{query}"))?;
+    apps::doubt(&client, &args.app);
     match args.admin.json {
         true => print::json(&answer)?,
         false if of_actors => print::text(&actors(&serde_json::from_value(answer)?))?,

@@ -48,7 +48,7 @@ pub(super) fn all(docket: &Docket, (peers, tee): (&Peers, &Tee)) -> Vec<Case> {
 }
 
 fn case(incident: &Incident, standing: Standing, (peers, tee): (&Peers, &Tee)) -> Case {
-    let (row, _) = shown::row(incident, standing, peers);
+    let (row, _) = shown::row(incident, standing, (peers, tee));
     let confidence = incident.findings.values().map(|finding| finding.confidence).max();
     let decisive = incident.findings.iter().filter(|(_, finding)| finding.decisive);
     let mut suspects: Vec<CaseSuspect> = decisive
@@ -71,6 +71,7 @@ fn case(incident: &Incident, standing: Standing, (peers, tee): (&Peers, &Tee)) -
                 Confidence::Medium => ConfidenceWord::Medium,
                 Confidence::High => ConfidenceWord::High,
             },
+            title: row.title,
             summary: row.summary,
             nodes: row.nodes,
             last_ms: incident.changed_ms,

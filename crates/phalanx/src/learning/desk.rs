@@ -220,13 +220,14 @@ impl Desk {
             }
             // Whoever asked may have gone.
             Inbox::List(to) => {
-                let rows =
-                    self.docket.incidents().map(|(one, standing)| shown::row(one, standing, &self.peers));
+                let known = (&self.peers, &*self.tee);
+                let rows = self.docket.incidents().map(|(one, standing)| shown::row(one, standing, known));
                 drop(to.send(rows.collect()));
             }
             Inbox::Show(id, to) => {
                 let found = self.docket.find(id);
-                let shown = found.map(|(one, standing)| shown::whole(one, standing, &self.peers, &self.tee));
+                let shown =
+                    found.map(|(one, standing)| shown::whole(one, standing, (&self.peers, &self.tee)));
                 drop(to.send(shown));
             }
             Inbox::Cases(to) => drop(to.send(super::cases::all(&self.docket, (&self.peers, &self.tee)))),

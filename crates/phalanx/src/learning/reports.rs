@@ -118,7 +118,7 @@ fn report(
     (peers, tee): (&Peers, &Tee),
     now_ms: u64,
 ) -> IncidentReport {
-    let (row, _) = shown::row(incident, standing, peers);
+    let (row, _) = shown::row(incident, standing, (peers, tee));
     let findings = incident.findings.iter().map(|((detector, subject), finding)| {
         let about = shown::affected(*subject, tee);
         Detection {
@@ -145,6 +145,7 @@ fn report(
             incident: Some(row.id.clone()),
         }
     });
+    let summary = row.told();
     let surest = incident.findings.values().map(|finding| finding.confidence).max();
     IncidentReport {
         findings: findings.collect(),
@@ -156,7 +157,7 @@ fn report(
         grade: grade(incident.gravity()),
         confidence: surest.unwrap_or(Confidence::Low),
         stage: row.stage,
-        summary: row.summary,
+        summary,
         nodes: row.nodes,
         countermeasures: Vec::new(),
         comment: standing

@@ -1,5 +1,7 @@
 //! Incidents as the API shows them.
 
+use std::collections::BTreeSet;
+
 use phalanx_control::api::{Affected, Finding, Incident, IncidentRow};
 use phalanx_learn::event::{Subject, SubjectKind};
 use phalanx_learn::{Detector, IncidentId, Standing, correlate};
@@ -12,7 +14,7 @@ use super::tee::Tee;
 pub(super) fn row(
     incident: &correlate::Incident,
     standing: Standing,
-    peers: &Peers,
+    (peers, tee): (&Peers, &Tee),
 ) -> (IncidentRow, Vec<u64>) {
     let mut detectors: Vec<String> =
         incident.findings.keys().map(|(detector, _)| detector.name().to_owned()).collect();
@@ -27,6 +29,7 @@ pub(super) fn row(
         stage: stage(incident),
         techniques: incident.techniques().into_iter().map(str::to_owned).collect(),
         detectors,
+        title: says_most.map(|((detector, _), _)| title(*detector, incident, tee)).unwrap_or_default(),
         summary: says_most.map(|(_, finding)| finding.reason.clone()).unwrap_or_default(),
         opened_at_ms: incident.opened_ms,
         changed_at_ms: incident.changed_ms,
@@ -43,10 +46,9 @@ pub(super) fn row(
 pub(super) fn whole(
     incident: &correlate::Incident,
     standing: Standing,
-    peers: &Peers,
-    tee: &Tee,
+    (peers, tee): (&Peers, &Tee),
 ) -> (Incident, Vec<u64>) {
-    let (mut row, ids) = row(incident, standing, peers);
+    let (mut row, ids) = row(incident, standing, (peers, tee));
     row.nodes.sort();
     let mut findings: Vec<Finding> = incident
         .findings
@@ -82,6 +84,34 @@ pub(super) fn affected(subject: Subject, tee: &Tee) -> Affected {
         value: actor.map_or_else(|| format!("{:016x}", subject.id), |actor| actor.to_string()),
         name: tee.name(subject.id).filter(|_| !of_addresses),
     }
+}
+
+/// What it is, what it is after and whom it comes from: `Credential stuffing on shop/login from 192.0.2.7`.
+fn title(detector: Detector, incident: &correlate::Incident, tee: &Tee) -> String {
+    let mut title = detector.name().replace('-', " ");
+    title.get_mut(..1).into_iter().for_each(str::make_ascii_uppercase);
+    match tee.targets(incident).as_slice() {
+        [] => {}
+        [one] => title.push_str(&format!(" on {one}")),
+        [first, rest @ ..] => title.push_str(&format!(" on {first} and {} more", rest.len())),
+    }
+    let from = |kind: SubjectKind| -> BTreeSet<Subject> {
+        incident.findings.keys().map(|(_, subject)| *subject).filter(|one| one.kind == kind).collect()
+    };
+    // The narrowest that is known: who is behind addresses of one network are these addresses.
+    let known = [
+        (SubjectKind::Address, "addresses"),
+        (SubjectKind::Prefix, "networks"),
+        (SubjectKind::System, "networks"),
+    ];
+    let mut known = known.into_iter().map(|(kind, words)| (from(kind), words));
+    if let Some((from, words)) = known.find(|(from, _)| !from.is_empty()) {
+        match (from.first().and_then(|one| one.actor()), from.len()) {
+            (Some(actor), 1) => title.push_str(&format!(" from {actor}")),
+            (_, several) => title.push_str(&format!(" from {several} {words}")),
+        }
+    }
+    title
 }
 
 fn stage(incident: &correlate::Incident) -> String {

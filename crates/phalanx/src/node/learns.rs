@@ -1,5 +1,6 @@
 //! The learner of a node, with all that it works with, and who runs playbooks for what it finds.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use phalanx_control::reporting::Reporting;
@@ -21,7 +22,7 @@ use crate::state::StateFolder;
 pub(super) fn start(
     (settings, state, sealer): (&Settings, &StateFolder, Arc<Sealer>),
     (tee, reports): (&Arc<Tee>, phalanx_record::Reports),
-    (keepers, edge): (&Keepers, &EdgeHandle),
+    (keepers, edge, admin): (&Keepers, &EdgeHandle, SocketAddr),
     (fleet, lanes, clock): (&FleetHandle, &Lanes, &Arc<dyn Clock>),
     stopping: &watch::Receiver<bool>,
     tasks: &mut JoinSet<()>,
@@ -52,8 +53,11 @@ pub(super) fn start(
         &state.reports(),
         Box::new(move || leads.token().is_some()),
     ));
+    let console =
+        phalanx_control::console_url(admin, &settings.console_names, settings.tls.console.is_some());
     let playbooks = Playbooks::start(playbooks::Parts {
         settings: &settings.tell,
+        console,
         learning: &learning,
         reporting: &reporting,
         stopping: stopping.clone(),

@@ -18,6 +18,7 @@ use phalanx_policy::playbook::StepAction;
 use serde_json::json;
 
 use super::orders::{Known, Plan};
+use super::own::Own;
 use crate::learning::Case;
 
 /// What effects are made with.
@@ -28,8 +29,7 @@ pub(super) struct Hands {
     pub(super) plan: Arc<Swap<EdgePlan>>,
     pub(super) tables: Arc<NodeTables>,
     pub(super) receivers: BTreeMap<String, Receiver>,
-    /// `SITE/NODE`.
-    pub(super) own: String,
+    pub(super) own: Own,
 }
 
 type Told = (StepOutcome, String);
@@ -219,15 +219,17 @@ impl Hands {
             return (StepOutcome::Failed, why);
         };
         let (playbook, _) = effect.run.split_once('/').unwrap_or_default();
-        let body = json!({
+        let mut body = json!({
             "kind": kind,
             "key": effect.key,
             "text": text,
             "incident": effect.incident,
             "playbook": playbook,
             "step": effect.step,
-            "node": self.own,
+            "show": self.own.show(&effect.incident),
+            "node": self.own.node,
         });
+        self.own.link(&mut body, &effect.incident);
         match receiver.tell(&effect.key, &body, || self.clock.now_ms()).await {
             Ok(()) => (StepOutcome::Done, format!("told {to}")),
             Err(error) => (StepOutcome::Failed, format!("{to}: {error}")),

@@ -14,6 +14,7 @@ mod driver;
 mod hands;
 mod notices;
 mod orders;
+mod own;
 mod policy;
 pub(crate) mod receivers;
 mod settings;
@@ -39,6 +40,7 @@ use crate::state::StateFolder;
 use driver::{Driver, Question, Shown};
 use hands::Hands;
 use notices::Notices;
+use own::Own;
 
 pub(crate) use policy::{read_all, untold};
 pub(crate) use receivers::{RawMail, RawWebhook};
@@ -47,6 +49,8 @@ pub(crate) use settings::{RawNotify, TellSettings, check};
 /// What playbooks are run with.
 pub(crate) struct Parts<'a> {
     pub(crate) settings: &'a TellSettings,
+    /// Where the console is for others; none where the settings give it no name.
+    pub(crate) console: Option<String>,
     pub(crate) state: &'a StateFolder,
     pub(crate) learning: &'a Learning,
     pub(crate) reporting: &'a Arc<Reporting>,
@@ -84,7 +88,7 @@ impl Playbooks {
             plan: Arc::clone(&parts.plan),
             tables: parts.tables,
             receivers,
-            own: format!("{}/{}", author.site, author.node),
+            own: Own { node: format!("{}/{}", author.site, author.node), console: parts.console },
         };
         let driver = Driver {
             journal: parts.state.playbooks(),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use phalanx_control::playbook::told::Heard;
 use serde_json::{Value, json};
 
+use super::own::Own;
 use super::settings::NotifySettings;
 use crate::learning::Case;
 
@@ -50,7 +51,7 @@ impl Notices {
     /// What is to be told now, if anything is. It is told until [`Self::told`].
     pub(super) fn due(
         &mut self,
-        (settings, own): (&NotifySettings, &str),
+        (settings, own): (&NotifySettings, &Own),
         cases: &[Case],
         now_ms: u64,
     ) -> Option<Notice> {
@@ -106,7 +107,7 @@ impl Notices {
 
     fn notice(
         &self,
-        (settings, own): (&NotifySettings, &str),
+        (settings, own): (&NotifySettings, &Own),
         cases: &[Case],
         now_ms: u64,
     ) -> Option<Notice> {
@@ -121,7 +122,7 @@ impl Notices {
             }
             if let Some(change) = change {
                 key.push_str(&format!("/{}.{change}.{}", case.id, now.gravity));
-                changes.push(shown(case, change, &self.absorbed(case)));
+                changes.push(shown(case, change, &self.absorbed(case), own));
             }
             // What is closed is closed under all its ids.
             let absorbed = case.absorbed.iter().filter(|id| case.is_closed && self.heard.contains_key(&id.0));
@@ -142,7 +143,7 @@ impl Notices {
             "text": text(&changes, more),
             "changes": changes,
             "more": more,
-            "node": own,
+            "node": own.node,
             "at_ms": now_ms,
         });
         Some(Notice { key, body, to: settings.to.clone(), heard, attempts: 0 })
@@ -206,35 +207,41 @@ impl Notices {
     }
 }
 
-fn shown(case: &Case, change: &str, absorbed: &[String]) -> Value {
+fn shown(case: &Case, change: &str, absorbed: &[String], own: &Own) -> Value {
     let facts = &case.facts;
-    json!({
+    let id = case.id.to_string();
+    let mut shown = json!({
         "change": change,
-        "incident": case.id.to_string(),
+        "incident": id,
         "absorbed": absorbed,
         "severity": facts.gravity.name(),
+        "title": facts.title,
         "summary": facts.summary,
+        "show": own.show(&id),
         "detectors": facts.detectors,
         "nodes": facts.nodes,
         "opened_at_ms": case.opened_ms,
         "changed_at_ms": facts.last_ms,
-    })
+    });
+    own.link(&mut shown, &id);
+    shown
 }
 
+/// A line for each: what it is and whom it comes from, then what a stranger may have written, then what to do. The last is not cut off where the
+/// line is, because what strangers write is cut before.
 fn text(changes: &[Value], more: usize) -> String {
     let word = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
-    let lines: Vec<String> = changes
-        .iter()
-        .map(|one| {
-            format!(
-                "{} {} ({}): {}",
-                word(one, "incident"),
-                word(one, "change"),
-                word(one, "severity"),
-                word(one, "summary")
-            )
-        })
-        .collect();
+    let line = |one: &Value| {
+        let (change, severity) = (word(one, "change"), word(one, "severity"));
+        let head = format!("{} ({severity}, {change})", word(one, "title"));
+        if changes.len() > WHOLE_MAX {
+            return format!("{head}: `{}`", word(one, "show"));
+        }
+        let summary: String = word(one, "summary").chars().take(SUMMARY_CHARS_MAX).collect();
+        let link = one["url"].as_str().map(|url| format!(", {url}")).unwrap_or_default();
+        format!("{head}: {summary}. See `{}`{link}", word(one, "show"))
+    };
+    let lines: Vec<String> = changes.iter().map(line).collect();
     match more {
         0 => lines.join("\n"),
         more => format!("{}\nand {more} more", lines.join("\n")),
@@ -243,6 +250,10 @@ fn text(changes: &[Value], more: usize) -> String {
 
 /// Changes in one message; the others come in the next.
 const CHANGES_MAX: usize = 50;
+/// So many changes are told with what happened and a link; of more there is what each is and how to see it.
+const WHOLE_MAX: usize = 8;
+/// A card of Microsoft Teams takes lines of 400 bytes.
+const SUMMARY_CHARS_MAX: usize = 120;
 /// How often a receiver that is not there is told the same.
 const ATTEMPTS_MAX: u32 = 5;
 /// Incidents of which it is remembered what was told, 100 bytes each in what nodes tell each other.
@@ -277,6 +288,7 @@ mod tests {
                 detectors: vec!["scanning".into()],
                 gravity,
                 confidence: ConfidenceWord::High,
+                title: "Scanning on shop from 192.0.2.7".into(),
                 summary: "looks".into(),
                 nodes: vec!["fra/a".into()],
                 last_ms: 1,
@@ -290,8 +302,12 @@ mod tests {
         }
     }
 
+    fn own() -> Own {
+        Own { node: "fra/a".into(), console: Some("https://console.example.net".into()) }
+    }
+
     fn changes(notices: &mut Notices, cases: &[Case], now_ms: u64) -> Vec<String> {
-        let notice = notices.due((&settings(), "fra/a"), cases, now_ms);
+        let notice = notices.due((&settings(), &own()), cases, now_ms);
         let told = notice.iter().flat_map(|notice| notice.body["changes"].as_array().unwrap().clone());
         let told = told
             .map(|one| format!("{} {}", one["incident"].as_str().unwrap(), one["change"].as_str().unwrap()));
@@ -326,6 +342,31 @@ mod tests {
     }
 
     #[test]
+    fn a_message_begins_with_what_it_is_and_ends_with_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut notices = Notices::open(&folder.path().join("notices.json"));
+        let mut long = case(1, GravityWord::High, false);
+        long.facts.summary = "x".repeat(1_000);
+        let notice = notices.due((&settings(), &own()), &[long], 100_000).unwrap();
+        let text = notice.body["text"].as_str().unwrap();
+        assert!(text.starts_with("Scanning on shop from 192.0.2.7 (high, opened): xxx"), "{text}");
+        let (show, url) = (
+            format!("phalanx incident show {}", IncidentId(1)),
+            notice.body["changes"][0]["url"].as_str().unwrap(),
+        );
+        assert_eq!(url, format!("https://console.example.net/#/incidents/{}", IncidentId(1)));
+        assert!(text.ends_with(&format!("x. See `{show}`, {url}")) && text.len() < 400, "{text}");
+        // Many are told in a line each, with how to see them.
+        notices.told(&["oncall".into()]).unwrap();
+        let many: Vec<Case> = (2..60).map(|id| case(id, GravityWord::High, false)).collect();
+        let nameless = Own { console: None, ..own() };
+        let notice = notices.due((&settings(), &nameless), &many, 200_000).unwrap();
+        let text = notice.body["text"].as_str().unwrap();
+        assert_eq!((text.lines().count(), text.matches("phalanx incident show").count()), (51, 50), "{text}");
+        assert!(notice.body["changes"][0].get("url").is_none());
+    }
+
+    #[test]
     fn an_incident_that_absorbed_others_ends_what_was_told_of_them() {
         let folder = tempfile::tempdir().unwrap();
         let mut notices = Notices::open(&folder.path().join("notices.json"));
@@ -338,14 +379,14 @@ mod tests {
             ..case(2, gravity, is_closed)
         };
         assert_eq!(changes(&mut notices, &[merged(Critical, false)], 200_000), [format!("{two} worse")]);
-        let notice = notices.due((&settings(), "fra/a"), &[merged(Critical, true)], 300_000).unwrap();
+        let notice = notices.due((&settings(), &own()), &[merged(Critical, true)], 300_000).unwrap();
         let told = &notice.body["changes"][0];
         assert_eq!(
             (&told["change"], &told["absorbed"]),
             (&"closed".into(), &serde_json::json!([one, IncidentId(9).to_string()]))
         );
         notices.told(&["oncall".into()]).unwrap();
-        assert!(notices.due((&settings(), "fra/a"), &[merged(Critical, true)], 400_000).is_none());
+        assert!(notices.due((&settings(), &own()), &[merged(Critical, true)], 400_000).is_none());
     }
 
     #[test]
@@ -383,11 +424,11 @@ mod tests {
         let mut keys = Vec::new();
         for round in 0..10 {
             let now_ms = 100_000 + round * 30_000;
-            keys.extend(notices.due((&settings(), "fra/a"), &cases, now_ms).map(|notice| notice.key));
+            keys.extend(notices.due((&settings(), &own()), &cases, now_ms).map(|notice| notice.key));
             notices.told(&[]).unwrap();
         }
         keys.dedup();
         assert_eq!(keys, [format!("notify/{}.opened.2", IncidentId(1))]);
-        assert!(notices.due((&settings(), "fra/a"), &cases, 900_000).is_none());
+        assert!(notices.due((&settings(), &own()), &cases, 900_000).is_none());
     }
 }

@@ -26,6 +26,7 @@ fn case(id: u64, gravity: GravityWord) -> Case {
             detectors: vec!["scanning".into()],
             gravity,
             confidence: ConfidenceWord::High,
+            title: "Scanning on shop from 192.0.2.7".into(),
             summary: "looks".into(),
             nodes: vec!["fra/a".into()],
             last_ms: NOW,

@@ -6,7 +6,7 @@ use phalanx_control::api::SelfTestState;
 use phalanx_record::escape::for_terminal;
 
 use super::Sample;
-use crate::commands::print;
+use crate::commands::{events, print};
 
 /// The lines of a sample, for a screen of this width and height.
 pub(super) fn lines(sample: &Sample, (width, height): (usize, usize)) -> Vec<String> {
@@ -110,11 +110,11 @@ fn attacks(sample: &Sample, rows: usize) -> Vec<String> {
     let now_ms = sample.status.now_ms;
     lines.extend(sample.events.iter().take(rows.saturating_sub(1)).map(|event| {
         let ago = print::duration(now_ms.saturating_sub(event.at_ms));
-        let rule =
-            event.top.as_ref().map(|top| format!("  {}", for_terminal(&top.message))).unwrap_or_default();
+        // Before the request, which may be as long as a client likes.
+        let why = print::short(&for_terminal(&events::why(event)), WHY_MAX);
         let (method, target) = (for_terminal(&event.method), for_terminal(&event.target));
         let action = format!("{:?}", event.action).to_lowercase();
-        format!("{ago:>12}  {action:<9} {:<15} {method} {target}{rule}", event.client)
+        format!("{ago:>12}  {action:<9} {:<15} {why}  {method} {target}", event.client)
     }));
     lines
 }
@@ -141,5 +141,7 @@ fn fitted(line: &str, width: usize) -> String {
     line.chars().take_while(fits).collect()
 }
 
+/// Of why a request was refused; the request begins within 80 places.
+const WHY_MAX: usize = 30;
 /// Rows of what is counted.
 const MOST_COUNTED: usize = 6;
