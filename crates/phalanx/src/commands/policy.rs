@@ -382,6 +382,7 @@ mod tests {
             changed_at_ms: 60_000,
             nodes: vec![node("a", Some(runs(4))), node("b", Some(refused)), node("c", None)],
             unchanged: false,
+            has_file: true,
         };
         let expected = "\
 policy     version 4, 444444444444, 4000 bytes
