@@ -63,7 +63,7 @@ export class PolicyWorld {
   status(members) {
     const newest = this.rows[0];
     if (!this.hasFile) {
-      return { version: 0, stable: null, trial: null, chain: [], home: '', epoch: 0, serial: 0, note: '', changed_at_ms: 0, has_file: false, nodes: members.map(({ site, node, online }) => ({ site, node, online, policy: null })) };
+      return { version: 0, stable: null, trial: null, chain: [], home: '', epoch: 0, serial: 0, note: '', changed_at_ms: 0, has_file: false, nodes: members.map(({ site, node, online }) => ({ site, node, online, policy: { version: 1, hash: '' } })) };
     }
     return {
       has_file: true,

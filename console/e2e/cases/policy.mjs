@@ -9,6 +9,7 @@ test('where the policy is of the command line nothing is offered to edit, and it
   try {
     const { page, faults, close } = await open('#/policy');
     await page.getByText('There is no file to edit.').waitFor();
+    await page.getByText('This node runs the policy of its command line').waitFor();
     await page.getByText('phalanx policy push policy.toml').first().waitFor();
     assert.equal(await page.getByRole('link', { name: /^(Edit policy|View files)$/ }).count(), 0);
     assert.deepEqual(faults, []);
