@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use phalanx_control::api::{Policy, PolicyNode};
+use phalanx_control::api::{Policy, PolicyNode, PolicyVersion};
 use serde_json::Value;
 
 use crate::client::{AdminArgs, Client};
@@ -35,7 +35,10 @@ pub(super) fn said(policy: &Policy) -> String {
     }
     let late: Vec<String> = online(policy)
         .filter(|node| !runs(policy, node))
-        .map(|node| format!("{}/{} (version {})", node.site, node.node, version(node)))
+        .map(|node| {
+            let own = if is_own(node) { ", its own" } else { "" };
+            format!("{}/{} (version {}{own})", node.site, node.node, version(node))
+        })
         .collect();
     if let (Some(trial), true) = (&policy.trial, late.is_empty()) {
         return format!("on trial at {}", trial.stage);
@@ -59,26 +62,39 @@ fn online(policy: &Policy) -> impl Iterator<Item = &PolicyNode> {
 /// It runs what it should, or will not.
 fn is_settled(policy: &Policy, node: &PolicyNode) -> bool {
     let refused = node.policy.as_ref().and_then(|policy| policy.refused_version);
-    runs(policy, node) || (refused.is_some() && refused == meant(policy, node))
+    runs(policy, node) || (refused.is_some() && refused == meant(policy, node).map(|meant| meant.version))
 }
 
+/// By hash, too: the policy that a node was started with may have the same number.
 fn runs(policy: &Policy, node: &PolicyNode) -> bool {
-    meant(policy, node).is_none_or(|meant| version(node) == meant)
+    meant(policy, node).is_none_or(|meant| {
+        version(node) == meant.version && !is_own(node) && meant.hash.starts_with(hash(node))
+    })
 }
 
 /// What it should run: what is on trial where it tries that, else what all run.
-fn meant(policy: &Policy, node: &PolicyNode) -> Option<u64> {
+fn meant<'a>(policy: &'a Policy, node: &PolicyNode) -> Option<&'a PolicyVersion> {
     let tries = |stage: &str| match stage.split_once(' ') {
         Some(("node", one)) => one == format!("{}/{}", node.site, node.node),
         Some(("site", site)) => site == node.site,
         _ => false,
     };
     let trial = policy.trial.as_ref().filter(|trial| tries(&trial.stage));
-    trial.map(|trial| trial.version.version).or(policy.stable.as_ref().map(|stable| stable.version))
+    trial.map(|trial| &trial.version).or(policy.stable.as_ref())
 }
 
 fn version(node: &PolicyNode) -> u64 {
     node.policy.as_ref().map_or(0, |policy| policy.version)
+}
+
+/// The start of the hash of the bundle that it runs.
+fn hash(node: &PolicyNode) -> &str {
+    node.policy.as_ref().map_or("", |policy| policy.hash.as_str())
+}
+
+/// It runs what it was started with.
+fn is_own(node: &PolicyNode) -> bool {
+    hash(node).is_empty()
 }
 
 const WAIT_MAX: Duration = Duration::from_secs(10);
@@ -92,15 +108,18 @@ mod tests {
     use super::*;
 
     fn policy(stage: Option<&str>, runs: [(u64, bool); 3]) -> Policy {
-        let version = |version: u64| json!({ "version": version, "hash": "", "previous": null, "bytes": 1 });
+        let hash = |version: u64| format!("{version}").repeat(64);
+        let version =
+            |version: u64| json!({ "version": version, "hash": hash(version), "previous": null, "bytes": 1 });
         let mut trial = stage.map(|stage| {
-            json!({ "stage": stage, "started_at_ms": 1, "bake_ms": null, "judgement": "", "version": 5, "hash": "", "previous": null, "bytes": 1 })
+            json!({ "stage": stage, "started_at_ms": 1, "bake_ms": null, "judgement": "", "version": 5, "hash": hash(5), "previous": null, "bytes": 1 })
         });
         let nodes: Vec<Value> = [("fra", "a"), ("fra", "b"), ("iad", "a")]
             .iter()
             .zip(runs)
             .map(|((site, node), (runs, online))| {
-                json!({ "site": site, "node": node, "online": online, "policy": { "version": runs, "hash": "" } })
+                let start = hash(runs).chars().take(12).collect::<String>();
+                json!({ "site": site, "node": node, "online": online, "policy": { "version": runs, "hash": start } })
             })
             .collect();
         serde_json::from_value(json!({
@@ -125,5 +144,10 @@ mod tests {
         ] {
             assert_eq!(said(&policy(stage, runs)), expected);
         }
+        // What a node was started with may have the same number.
+        let mut started = policy(None, [(5, true), (5, true), (5, true)]);
+        started.nodes[1].policy.as_mut().unwrap().hash.clear();
+        assert!(!is_settled(&started, &started.nodes[1]));
+        assert_eq!(said(&started), "not yet at: fra/b (version 5, its own)");
     }
 }
