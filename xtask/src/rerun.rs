@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
+use crate::steps::{output, say};
+
 /// More than this many failing at once are no accident.
 const AGAIN_MAX: usize = 3;
 
@@ -23,12 +25,12 @@ pub(crate) fn tests(command: impl Fn(&[String]) -> anyhow::Result<Command>) -> a
     if first.failed.len() > AGAIN_MAX {
         bail!("failed: {names}");
     }
-    println!("=== once more, by themselves: {names}");
+    say(format_args!("=== once more, by themselves: {names}"));
     let again = run(&mut command(&first.failed)?)?;
     if !again.success {
         bail!("failed twice: {names}");
     }
-    println!("=== unsteady, failed once and passed when run again: {names}");
+    say(format_args!("=== unsteady, failed once and passed when run again: {names}"));
     Ok(())
 }
 
@@ -65,13 +67,13 @@ impl Ran {
 }
 
 fn run(command: &mut Command) -> anyhow::Result<Ran> {
-    let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
-    let output = child.stdout.take().context("the output of cargo cannot be read")?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(output());
+    let mut child = command.spawn().context("cannot start cargo")?;
+    let printed = child.stdout.take().context("the output of cargo cannot be read")?;
     let mut ran = Ran::default();
-    for line in BufReader::new(output).lines() {
+    for line in BufReader::new(printed).lines() {
         let line = line.context("the output of cargo cannot be read")?;
-        println!("{line}");
+        say(&line);
         ran.read(&line);
     }
     ran.success = child.wait()?.success();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use crate::place;
-use crate::steps::{Steps, cargo, must};
+use crate::steps::{Steps, cargo, must, say};
 
 /// `soak [--minutes N | --each SECONDS] [TARGET...]`; ten minutes in all by default. `soak --fleet-seeds N` plays seeds of the
 /// simulated fleet instead.
@@ -48,12 +48,17 @@ fn fleet(seeds: u64) -> anyhow::Result<ExitCode> {
     Ok(steps.finish())
 }
 
+/// Builds all targets; whether they are built. CI does that beside other steps, and plays them when the processors are free.
+pub(crate) fn build_step(steps: &mut Steps) -> bool {
+    steps.run("build fuzz targets", || build(&all_targets()?))
+}
+
 /// A few seconds of each target, as CI runs it: always the same inputs, for what a change broke and not for what luck
 /// finds. New inputs come from `soak`.
-pub(crate) fn steps(steps: &mut Steps) {
+pub(crate) fn play_steps(steps: &mut Steps) {
     match all_targets() {
-        Ok(targets) => fuzz(steps, &targets, Time::SecondsEach(CI_SECONDS_EACH), CI_SEED),
-        Err(error) => steps.run("fuzz targets", || Err(error)),
+        Ok(targets) => play(steps, &targets, Duration::from_secs(CI_SECONDS_EACH), CI_SEED),
+        Err(error) => _ = steps.run("fuzz targets", || Err(error)),
     }
 }
 
@@ -68,19 +73,25 @@ enum Time {
 
 fn fuzz(steps: &mut Steps, targets: &[String], time: Time, seed: u32) {
     let each = match time {
-        Time::Minutes(minutes) => minutes * 60 / u64::try_from(targets.len()).unwrap_or(1).max(1),
+        // Two are played at once.
+        Time::Minutes(minutes) => minutes * 60 / u64::try_from(targets.len().div_ceil(2)).unwrap_or(1).max(1),
         Time::SecondsEach(seconds) => seconds,
     }
     .max(1);
-    let mut built = false;
-    steps.run("build fuzz targets", || {
-        build(targets)?;
-        built = true;
-        Ok(())
-    });
-    for target in targets.iter().filter(|_| built) {
-        steps.run(&format!("fuzz {target}"), || run(target, Duration::from_secs(each), seed));
+    if steps.run("build fuzz targets", || build(targets)) {
+        play(steps, targets, Duration::from_secs(each), seed);
     }
+}
+
+/// Two targets at once: each has one thread.
+fn play(steps: &mut Steps, targets: &[String], each: Duration, seed: u32) {
+    let (first, second) = targets.split_at(targets.len().div_ceil(2));
+    let all_of = |steps: &mut Steps, targets: &[String]| {
+        for target in targets {
+            steps.run(&format!("fuzz {target}"), || run(target, each, seed));
+        }
+    };
+    steps.beside(|steps| all_of(steps, first), |steps| all_of(steps, second));
 }
 
 /// The binaries that `fuzz/Cargo.toml` names.
@@ -121,7 +132,7 @@ fn run(target: &str, time: Duration, seed: u32) -> anyhow::Result<()> {
     must(&mut fuzz).with_context(|| {
         format!("the input is in {}; it becomes a file in fuzz/seeds and a named test", crashes.display())
     })?;
-    println!("{target}: {} s, {} inputs kept", started.elapsed().as_secs(), files_in(&corpus));
+    say(format_args!("{target}: {} s, {} inputs kept", started.elapsed().as_secs(), files_in(&corpus)));
     Ok(())
 }
 
