@@ -24,6 +24,7 @@ mod host;
 mod idempotency;
 mod limits;
 mod open;
+mod outgoing;
 mod paging;
 mod parameters;
 mod throttle;

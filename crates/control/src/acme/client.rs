@@ -8,14 +8,11 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
 
-use crate::import::connector;
+use crate::outgoing::{bare_host, connector, exchange, resolve};
 
 /// Asks the authority.
 #[derive(Clone)]
@@ -37,17 +34,11 @@ impl Client {
         let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
         let authority = HeaderValue::from_str(authority).map_err(io::Error::other)?;
         request.headers_mut().insert(header::HOST, authority);
-        let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
-        let stream = TcpStream::connect((host, port)).await?;
-        let stream = self.tls.connect(name, stream).await?;
-        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = handshake.map_err(io::Error::other)?;
-        // Ends with the connection, which ends with the sender.
-        tokio::spawn(connection);
-        let answer = sender.send_request(request).await.map_err(io::Error::other)?;
-        let (parts, body) = answer.into_parts();
-        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(io::Error::other)?;
-        Ok(Response::from_parts(parts, Full::new(body.to_bytes())))
+        let addresses = resolve(&host, port).await.map_err(io::Error::other)?;
+        let asked = exchange(&addresses, Some((&self.tls, &host)), request, ANSWER_BYTES_MAX).await;
+        let answer = asked.map_err(io::Error::other)?;
+        let body = answer.body.map_err(io::Error::other)?;
+        Ok(Response::from_parts(answer.head, Full::new(body)))
     }
 }
 
@@ -72,8 +63,10 @@ fn place(uri: &Uri) -> io::Result<(String, u16)> {
     if uri.scheme_str() != Some("https") {
         return Err(io::Error::other(format!("`{uri}` is no https:// address")));
     }
-    let host = uri.host().ok_or_else(|| io::Error::other(format!("`{uri}` names no host")))?;
-    Ok((host.trim_start_matches('[').trim_end_matches(']').to_owned(), uri.port_u16().unwrap_or(443)))
+    if uri.host().is_none() {
+        return Err(io::Error::other(format!("`{uri}` names no host")));
+    }
+    Ok((bare_host(uri).to_owned(), uri.port_u16().unwrap_or(443)))
 }
 
 /// Longest time for one answer.

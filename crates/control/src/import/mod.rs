@@ -25,7 +25,6 @@ use tokio::sync::watch;
 use crate::api::Import;
 use claims::{Claims, RENEWED_BEFORE_MS};
 use client::Client;
-pub(crate) use client::connector;
 use read::ReadStream;
 
 /// One source.

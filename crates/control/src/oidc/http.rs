@@ -2,20 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use axum::body::Bytes;
 use http::{Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
 use phalanx_trust::oidc::KEYS_BYTES_MAX;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::settings::{check_address, is_here};
-use crate::import::connector;
+use crate::outgoing::{bare_host, connector, exchange, resolve};
 use crate::receiver::public_address::is_public;
 
 /// What a provider answered.
@@ -91,30 +87,26 @@ impl Http {
             .header(header::USER_AGENT, concat!("phalanx/", env!("CARGO_PKG_VERSION")))
             .body(Full::new(body))
             .map_err(|error| error.to_string())?;
-        let asked = tokio::time::timeout(ANSWER_MAX, self.exchange(address, request)).await;
+        let asked = tokio::time::timeout(ANSWER_MAX, self.answer(address, request)).await;
         let late = || Err(format!("no answer within {} s", ANSWER_MAX.as_secs()));
         asked.unwrap_or_else(|_| late()).map_err(|why| format!("{authority} cannot be asked: {why}"))
     }
 
-    async fn exchange(&self, address: &Uri, request: Request<Full<Bytes>>) -> Result<Answer, String> {
-        let host = address.host().unwrap_or_default();
-        let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    async fn answer(&self, address: &Uri, request: Request<Full<Bytes>>) -> Result<Answer, String> {
+        let host = bare_host(address);
         let secure = address.scheme_str() == Some("https");
         let port = address.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let stream = connect(&self.resolve(&bare, port).await?).await?;
-        if !secure {
-            return send(stream, request).await;
-        }
-        let name = ServerName::try_from(bare).map_err(|_| "no certificate has such a name".to_owned())?;
-        let stream = self.tls.connect(name, stream).await.map_err(|error| format!("TLS: {error}"))?;
-        send(stream, request).await
+        let addresses = self.resolve(host, port).await?;
+        let answer =
+            exchange(&addresses, secure.then_some((&self.tls, host)), request, KEYS_BYTES_MAX).await?;
+        let date = answer.head.headers.get(header::DATE).and_then(|date| date.to_str().ok());
+        Ok(Answer { status: answer.head.status, at_ms: date.and_then(date_ms), body: answer.body? })
     }
 
     /// The addresses that are connected to are those that were looked at. The issuer's own may be anywhere; what its document names
     /// elsewhere is on the public Internet.
     async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-        let found = tokio::net::lookup_host((host, port)).await.map_err(|error| error.to_string())?;
-        let found: Vec<SocketAddr> = found.take(ADDRESSES_MAX).collect();
+        let found = resolve(host, port).await?;
         let home = self.home.trim_start_matches('[').trim_end_matches(']');
         let anywhere = host.eq_ignore_ascii_case(home) || (is_here(host) && is_here(home));
         if !anywhere && found.iter().any(|address| !is_public(address.ip())) {
@@ -124,50 +116,10 @@ impl Http {
     }
 }
 
-/// The first of these that takes a connection. One that says nothing leaves time for the next.
-async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, String> {
-    let mut why = "it has no address".to_owned();
-    for address in addresses {
-        match tokio::time::timeout(CONNECT_MAX, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => why = error.to_string(),
-            Err(_) => why = format!("no connection within {} s", CONNECT_MAX.as_secs()),
-        }
-    }
-    Err(why)
-}
-
-async fn send<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Answer, String>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let broken = |error: hyper::Error| format!("the connection broke off: {error}");
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    // Ends with the connection, which ends with the sender.
-    tokio::spawn(connection);
-    let answer = sender.send_request(request).await.map_err(broken)?;
-    let (head, body) = answer.into_parts();
-    let body = Limited::new(body, KEYS_BYTES_MAX).collect().await;
-    let body = body.map_err(|error| format!("the answer broke off, or is too large: {error}"))?;
-    let date = head.headers.get(header::DATE).and_then(|date| date.to_str().ok());
-    Ok(Answer { status: head.status, at_ms: date.and_then(date_ms), body: body.to_bytes() })
-}
-
-/// A `Date`, in the one form that is still sent (RFC 9110, section 5.6.7): `Fri, 27 Nov 2026 05:13:18 GMT`.
+/// A `Date` (RFC 9110, section 5.6.7).
 fn date_ms(text: &str) -> Option<u64> {
-    let mut parts = text.strip_suffix(" GMT")?.split(' ').skip(1);
-    let day: u64 = parts.next()?.parse().ok().filter(|day| (1..=31).contains(day))?;
-    let name = parts.next()?;
-    let month = u64::try_from(MONTHS.iter().position(|month| *month == name)?).ok()? + 1;
-    let year: u64 = parts.next()?.parse().ok().filter(|year| (1970..10_000).contains(year))?;
-    let mut clock = parts.next()?.split(':').map(|part| part.parse::<u64>().ok().filter(|part| *part <= 60));
-    let (hours, minutes, seconds) = (clock.next()??, clock.next()??, clock.next()??);
-    // Years begin in March, so that the day that some lack is the last.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1;
-    let days = days.checked_sub(DAYS_TO_1970)?;
-    Some((((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1_000)
+    let since = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_millis()).ok()
 }
 
 fn path(address: &Uri) -> &str {
@@ -176,25 +128,18 @@ fn path(address: &Uri) -> &str {
 
 /// Longest time for one answer: somebody waits for it before a page that does not move.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// Longest time for one of its addresses.
-const CONNECT_MAX: Duration = Duration::from_secs(3);
-const ADDRESSES_MAX: usize = 16;
-const MONTHS: [&str; 12] =
-    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-/// From the first of March of the year 0 on.
-const DAYS_TO_1970: u64 = 719_468;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_date_is_read_in_the_form_that_is_sent() {
+    fn a_date_is_read_in_each_form_that_may_be_sent() {
         for (text, at_s) in [
             ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
             ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
             ("Thu, 29 Feb 2024 23:59:59 GMT", Some(1_709_251_199)),
-            ("Sunday, 06-Nov-94 08:49:37 GMT", None),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", Some(784_111_777)),
             ("", None),
             ("x, 00 Jan 2024 00:00:00 GMT", None),
             ("x, 99999999999999999999 Jan 2024 00:00:00 GMT", None),
@@ -228,14 +173,5 @@ mod tests {
         }
         let own = Http::new(&"https://10.0.0.1".parse().unwrap(), None).unwrap();
         assert!(own.resolve("10.0.0.1", 443).await.is_ok());
-    }
-
-    #[tokio::test]
-    async fn an_address_at_which_nobody_listens_leaves_the_next() {
-        let [gone, there] = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
-        let [nobody, somebody] = [&gone, &there].map(|at| at.local_addr().unwrap());
-        drop(gone);
-        assert_eq!(connect(&[nobody, somebody]).await.unwrap().peer_addr().unwrap(), somebody);
-        assert!(connect(&[nobody]).await.is_err() && connect(&[]).await.is_err());
     }
 }

@@ -9,20 +9,15 @@ use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use http::{HeaderValue, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
-
 use serde_json::Value;
+use tokio_rustls::TlsConnector;
 
 use super::NotTold;
 use super::form::Form;
 use super::public_address::is_public;
-use crate::import::connector;
+use crate::outgoing::{bare_host, connector, exchange, resolve};
 
 /// One receiver.
 #[derive(Clone)]
@@ -110,17 +105,10 @@ impl Webhook {
 
     async fn attempt(&self, key: &str, body: &[u8], now_s: u64) -> Result<(), NotTold> {
         let request = self.request(key, body, now_s)?;
-        let broken = |error: std::io::Error| NotTold::Unreachable(error.to_string());
-        let stream = TcpStream::connect(self.address().await?).await.map_err(broken)?;
-        let status = match &self.tls {
-            None => exchange(stream, request).await?,
-            Some(tls) => {
-                let name = self.host.trim_start_matches('[').trim_end_matches(']').to_owned();
-                let name = ServerName::try_from(name)
-                    .map_err(|_| NotTold::Address(format!("`{}` is no name of a server", self.host)))?;
-                exchange(tls.connect(name, stream).await.map_err(broken)?, request).await?
-            }
-        };
+        let tls = self.tls.as_ref().map(|tls| (tls, bare_host(&self.url)));
+        let answer = exchange(&self.addresses().await?, tls, request, ANSWER_BYTES_MAX).await;
+        // What it says beside its status is of no use.
+        let status = answer.map_err(NotTold::Unreachable)?.head.status;
         match status {
             status if status.is_success() => Ok(()),
             StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
@@ -133,17 +121,13 @@ impl Webhook {
         }
     }
 
-    /// The address that is connected to is the one that was looked at: a name that changes between the two leads nowhere else.
-    async fn address(&self) -> Result<SocketAddr, NotTold> {
-        let host = self.host.trim_start_matches('[').trim_end_matches(']');
-        let found = tokio::net::lookup_host((host, self.port)).await;
-        let found: Vec<SocketAddr> =
-            found.map_err(|error| NotTold::Unreachable(error.to_string()))?.take(ADDRESSES_MAX).collect();
-        if let Some(own) = found.iter().find(|address| !self.allows_private && !is_public(address.ip())) {
-            return Err(NotTold::Private(self.host.clone(), own.ip()));
+    /// The addresses that are connected to are those that were looked at: a name that changes between the two leads nowhere else.
+    async fn addresses(&self) -> Result<Vec<SocketAddr>, NotTold> {
+        let found = resolve(bare_host(&self.url), self.port).await.map_err(NotTold::Unreachable)?;
+        match found.iter().find(|address| !self.allows_private && !is_public(address.ip())) {
+            Some(own) => Err(NotTold::Private(self.host.clone(), own.ip())),
+            None => Ok(found),
         }
-        let none = || NotTold::Unreachable(format!("`{host}` has no address"));
-        found.first().copied().ok_or_else(none)
     }
 
     fn request(&self, key: &str, body: &[u8], now_s: u64) -> Result<Request<Full<Bytes>>, NotTold> {
@@ -182,29 +166,10 @@ impl std::fmt::Debug for Webhook {
     }
 }
 
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<StatusCode, NotTold>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let broken = |error: hyper::Error| NotTold::Unreachable(error.to_string());
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    let driven = tokio::spawn(connection);
-    let answer = sender.send_request(request).await.map_err(broken);
-    let status = answer.as_ref().map(http::Response::status).map_err(Clone::clone);
-    if let Ok(answer) = answer {
-        // What it says is of no use; that it has said it ends the connection in order.
-        let _ = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
-    }
-    driven.abort();
-    status
-}
-
 const SECRET_BYTES_MIN: usize = 16;
 const ATTEMPT_MAX: Duration = Duration::from_secs(10);
 /// Between attempts.
 const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(16)];
-const ADDRESSES_MAX: usize = 16;
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 #[cfg(test)]
