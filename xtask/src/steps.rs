@@ -227,7 +227,8 @@ mod tests {
             say("first");
             must(Command::new("sh").args(["-c", "echo out; echo err >&2"]))?;
             say("last");
-            Ok(text = std::fs::read_to_string(&file)?)
+            text = std::fs::read_to_string(&file)?;
+            Ok(())
         });
         result.unwrap();
         assert_eq!(
