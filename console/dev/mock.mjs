@@ -10,6 +10,7 @@ import { readFile } from 'node:fs/promises';
 import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { argv } from 'node:process';
+import { FleetWorld } from './mock/fleet.mjs';
 import { Incidents } from './mock/incidents.mjs';
 import { People } from './mock/people.mjs';
 import { PolicyWorld } from './mock/policy.mjs';
@@ -88,6 +89,7 @@ class World {
     this.version = 1;
     this.load = 40;
     this.people = new People();
+    this.fleet = new FleetWorld(Date.now());
     this.policy = new PolicyWorld(Date.now());
     if (scenario !== 'quiet') this.past();
     this.incidents = new Incidents(this, Date.now());
@@ -171,8 +173,7 @@ class World {
         held: n.me ? this.held.size : 0,
         policy: alone(this) ? null : { version: silent ? 3 : this.policy.rows[0].version, hash: this.policy.rows[silent ? 1 : 0].hash.slice(0, 12) },
         selftest: silent ? 'unknown' : 'ok',
-        duty: 'serving',
-        order_reason: '',
+        ...(this.fleet.orders.get(`${n.site}/${n.node}`) ?? { duty: 'serving', order_reason: '' }),
         online: !silent,
       };
     });
@@ -201,6 +202,7 @@ class World {
         degraded: this.scenario === 'degraded' ? ['Decisions from syd arrive late: its link to the fleet is down. It enforces what it knows.'] : [],
         members: this.members(),
       },
+      process: { id: this.fleet.process, confinement: [] },
       counters: this.counters,
       decisions_live: this.live().length,
     };
@@ -354,7 +356,7 @@ async function api(world, url, request, reply) {
     return problem(reply, 403, 'apps', 'this is about more than the apps that this account is limited to');
   }
   const pages = await pagesApi(world, url, request, [area, id, sub]);
-  if (pages?.problem) return problem(reply, pages.status, pages.code, pages.detail);
+  if (pages?.problem) return problem(reply, pages.status, pages.code, pages.detail, pages.diagnostics);
   if (pages) return json(reply, pages.status ?? 200, pages.body);
   switch (call) {
     case 'GET status':
@@ -412,11 +414,15 @@ async function api(world, url, request, reply) {
 /** What the pages beside the first ask for; undefined for the rest. */
 async function pagesApi(world, url, request, [area, id, sub]) {
   const { people, policy, incidents } = world;
+  const plain = request.method === 'PUT' ? await text(request) : null;
   const body = ['POST', 'PATCH'].includes(request.method) && !['decisions', 'logout'].includes(area) ? JSON.parse((await text(request)) || 'null') : null;
   const no = (status, code, detail) => ({ problem: true, status, code, detail });
   const fresh = () => people.stale && no(403, 'fresh_factor', 'this needs a second factor of the last five minutes; prove yourself again');
   const ruled = (made) => (made.code ? no(made.status, made.code, made.detail) : { body: made });
   const nothing = no(404, 'not_found', 'there is no such thing');
+  const named = ['fleet', 'policy'].includes(area) && id ? `${area}/${id}` : area;
+  const ordered = world.fleet.answer(`${request.method} ${named}`, { id, sub, body: plain ?? body, query: url.searchParams, fresh, now: Date.now() });
+  if (ordered) return ordered;
   switch (`${request.method} ${area}${id ? `/${['me', 'policy'].includes(area) ? id : ':id'}` : ''}${sub ? `/${area === 'policy' || area === 'me' ? ':id' : sub}` : ''}`) {
     case 'GET selftest':
     case 'POST selftest':
@@ -473,6 +479,7 @@ async function pagesApi(world, url, request, [area, id, sub]) {
     case 'GET exclusions':
       return { body: policy.exclusions(Date.now()) };
     case 'POST exclusions':
+      if (body.shown !== suggestion(body.request).shown) return no(409, 'shown_otherwise', 'the suggestion, or the policy that it is added to, is another by now than the one that was shown: look at it again');
       return { status: 201, body: policy.propose({ entry: 'policy.toml', files: policy.files, reason: body.reason }, people.asks, requestId(Date.now(), NODES[0], world.random)) };
     case 'GET audit':
       return { body: people.audit(url.searchParams) };
@@ -519,6 +526,7 @@ function suggestion(id) {
     toml: '[[apps.exclusions]]\nrules = [941110]\ntarget = "ARGS:text"\npath = "/reviews"\nmethods = ["POST"]\nowner = "operator"\nreason = "request was refused by mistake"\nuntil = 2026-12-27\n',
     lets_pass: { others: 312, own: 4, passed: 2, examples: [{ id: '01M805KMW691AEKWXGYP21X9P1' }] },
     recording: { others: 9_412, own: 3, passed: 0, examples: [], complete: true },
+    shown: '5c0de'.repeat(12) + '5c0d',
   };
 }
 
@@ -567,9 +575,9 @@ async function asset(path, reply) {
 }
 
 /** As a node says what went wrong (RFC 9457). */
-function problem(reply, status, code, detail) {
+function problem(reply, status, code, detail, diagnostics = []) {
   reply.writeHead(status, { 'content-type': 'application/problem+json', 'cache-control': 'no-store' });
-  reply.end(JSON.stringify({ type: 'about:blank', title: code, status, detail, code }));
+  reply.end(JSON.stringify({ type: 'about:blank', title: code, status, detail, code, diagnostics }));
 }
 
 function json(reply, status, body) {

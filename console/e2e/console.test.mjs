@@ -13,5 +13,6 @@ await import('./cases/requests.mjs');
 await import('./cases/traffic.mjs');
 await import('./cases/incidents.mjs');
 await import('./cases/policy.mjs');
+await import('./cases/fleet.mjs');
 await import('./cases/people.mjs');
 await import('./cases/look.mjs');

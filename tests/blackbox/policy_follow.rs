@@ -157,7 +157,10 @@ fn versions_become_commits_and_signed_commits_become_versions() {
     let newest = lab.newest();
     assert_eq!(
         (&newest["source"], &newest["reason"]),
-        (&format!("commit {signed}").into(), &"other guests (signed by ann@example.org)".into())
+        (
+            &format!("commit {signed}, says its author").into(),
+            &"other guests (signed by ann@example.org)".into()
+        )
     );
     lab.in_step();
     assert_eq!(lab.tip(), signed, "what came from the branch is not written into it");
@@ -264,6 +267,72 @@ fn it_goes_on_when_it_was_ended_in_between() {
     lab.pushes("deny_networks = [\"192.0.2.0/24\"]\n", "while nobody looked");
     assert_eq!(lab.done(&[])[0]["version"], 2);
     lab.in_step();
+}
+
+#[test]
+fn who_was_away_for_longer_than_the_fleet_keeps_content_goes_on_and_says_what_has_no_commit() {
+    let Some(lab) = Lab::start() else { return };
+    lab.pushes("", "the first");
+    lab.done(&[]);
+    for number in 2..=12 {
+        lab.pushes(&format!("deny_networks = [\"192.0.2.{number}\"]\n"), "");
+    }
+    // What the fleet deletes it deletes in its own time.
+    until("the content is gone", || !lab.node.cli(&["policy", "show", "3"]).status.success());
+    let done = lab.done(&[]);
+    assert!(done[0]["done"] == "skipped" && done[0]["versions"][0] == 2, "{done:?}");
+    assert_eq!(done.last().unwrap()["version"], 12);
+    assert!(lab.shows(&["log", "--format=%B", "main"]).contains("Phalanx-Skipped: 2, 3"));
+    lab.in_step();
+    let signed = lab.writes("deny_networks = [\"203.0.113.0/24\"]\n", "goes on", true);
+    assert_eq!(lab.done(&[])[0]["commit"], signed);
+}
+
+#[test]
+fn what_others_say_that_their_change_is_made_of_neither_applies_nor_refuses_a_commit() {
+    let Some(lab) = Lab::start() else { return };
+    lab.pushes("", "the first");
+    lab.done(&[]);
+    let commit = lab.writes("deny_networks = [\"192.0.2.0/24\"]\n", "signed", true);
+    // Somebody publishes something else and says that it is of this commit.
+    let liar = policy(&lab.app, "deny_networks = [\"198.51.100.0/24\"]\n");
+    let encoded = data_encoding::BASE64.encode(liar.as_bytes());
+    let order = serde_json::json!({ "entry": "policy.toml", "files": { "policy.toml": encoded }, "source": format!("commit {commit}") });
+    let token = std::fs::read_to_string(lab.node.state.join("admin.token")).unwrap();
+    let body = order.to_string();
+    let reply = request(
+        lab.node.admin,
+        "POST",
+        "/api/v1/policy/changes",
+        &[("authorization", &format!("Bearer {}", token.trim())), ("content-type", "application/json")],
+        body.as_bytes(),
+    );
+    assert_eq!(reply.status, 201, "{}", reply.text());
+    assert_eq!(lab.newest()["source"], format!("commit {commit}, says its author"));
+    let told = lab.fails("both moved");
+    assert!(told.contains(&commit), "{told}");
+    assert_eq!(lab.done(&["--keep", "git"])[0]["done"], "applied");
+    lab.in_step();
+}
+
+#[test]
+fn nothing_of_a_commit_that_nobody_signed_is_compiled_and_the_node_tells_people_of_it() {
+    let Some(lab) = Lab::start() else { return };
+    lab.pushes("", "the first");
+    lab.done(&[]);
+    lab.writes("no such setting = ", "broken", false);
+    let told = lab.fails("has no good signature of an allowed signer");
+    assert!(!told.contains("policy.toml:"), "{told}");
+    let status = said(&lab.node, &["status"]);
+    for part in ["not signed, version 1", "has no good signature", "degraded"] {
+        assert!(status.contains(part), "{part}: {status}");
+    }
+    lab.writes("also = broken", "signed, and broken", true);
+    assert!(lab.fails("write another commit on it").contains("policy.toml"));
+    lab.writes("deny_networks = [\"192.0.2.0/24\"]\n", "whole again", true);
+    assert_eq!(lab.done(&[])[0]["done"], "applied");
+    lab.in_step();
+    assert!(said(&lab.node, &["status"]).contains(": in step, version 2"));
 }
 
 fn has(repository: &Path, word: &str) -> bool {

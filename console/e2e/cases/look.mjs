@@ -15,6 +15,8 @@ const PAGES = {
   files: '#/policy?view=running',
   editor: '#/policy?edit=running',
   exclusions: '#/exclusions',
+  fleet: '#/fleet',
+  intelligence: '#/intelligence',
   operators: '#/operators',
   audit: '#/audit',
   nowhere: '#/nowhere',
@@ -81,11 +83,21 @@ test('with everything opened that opens in place, axe finds nothing wrong on the
   await close();
 });
 
+test('what opens in place on a phone scrolls in itself, and not the page', async () => {
+  for (const [place, opener] of [['#/', 'summary:has-text("Self-test")'], ['#/intelligence', 'button:has-text("Import a list")'], ['#/fleet', 'button:has-text("Drain")'], ['#/operators', 'button:has-text("Make a token")']]) {
+    const { page, close } = await open(place, { viewport: { width: 360, height: 780 } });
+    await live(page);
+    await page.locator(opener).first().click({ timeout: 5_000 });
+    assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= 360, `${place}: ${opener}`);
+    await close();
+  }
+});
+
 test('every page is reached by keyboard, is announced by its heading, and leaves the focus there', async () => {
   const { page, close } = await settled('overview');
   await page.keyboard.press('Tab');
   assert.match(await focusedText(page), /^Skip/);
-  for (const name of ['Traffic', 'Requests', 'Incidents', 'Policy', 'Exclusions', 'Operators', 'Audit']) {
+  for (const name of ['Traffic', 'Requests', 'Incidents', 'Policy', 'Exclusions', 'Fleet', 'Intelligence', 'Operators', 'Audit']) {
     await page.getByRole('navigation').getByRole('link', { name: new RegExp(`^${name}`) }).focus();
     await page.keyboard.press('Enter');
     await page.waitForFunction(() => document.activeElement?.tagName === 'H1');

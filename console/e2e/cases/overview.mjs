@@ -29,7 +29,7 @@ test('the first page is there within a second, and so is the way to every other'
   const paint = await page.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? Infinity);
   assert.ok(paint < 1_000, `first paint after ${paint} ms`);
   const links = await page.getByRole('navigation').getByRole('link').count();
-  assert.equal(links, 8);
+  assert.equal(links, 10);
   await close();
 });
 

@@ -1,6 +1,6 @@
 /** The admin API as the pages call it. Types are those of the node's own document; see `client.ts`. */
 
-import { address, call, paged, REPLAY_MS, SLOW_MS, type Asked } from './client';
+import { address, call, IMPORT_MS, paged, REPLAY_MS, SLOW_MS, type Asked } from './client';
 import { toldRow } from './lists';
 import type {
   EventFilter,
@@ -8,6 +8,8 @@ import type {
   NewChange,
   NewDecision,
   NewExclusion,
+  NewInvitation,
+  NodeDuty,
   OperatorEdit,
   PolicyFiles,
   RequestRow,
@@ -53,6 +55,28 @@ export const api = {
 
   receivers: () => call('get', '/api/v1/receivers'),
   testReceiver: (name: string) => call('post', '/api/v1/receivers/{name}/test', { path: { name }, timeoutMs: SLOW_MS }),
+
+  playbooks: () => call('get', '/api/v1/playbooks'),
+  runPlaybook: (name: string, incident: string) => call('post', '/api/v1/playbooks/{name}/run', { path: { name }, body: { incident } }),
+  schedules: () => call('get', '/api/v1/reports'),
+  sendReport: (name: string) => call('post', '/api/v1/reports/{name}/send', { path: { name }, timeoutMs: SLOW_MS }),
+
+  authority: () => call('get', '/api/v1/fleet'),
+  inviteNode: (body: NewInvitation) => call('post', '/api/v1/fleet/invitations', { body }),
+  orderNode: (site: string, node: string, duty: NodeDuty, reason: string) => call('post', '/api/v1/fleet/orders', { body: { site, node, duty, reason } }),
+  revokeNode: (site: string, node: string, reason: string) => call('post', '/api/v1/fleet/revocations', { body: { site, node, reason, withdraw: false } }),
+  recallNode: (site: string, node: string, reason: string) => call('delete', '/api/v1/nodes/{site}/{node}/decisions', { path: { site, node }, query: { role: 'node', reason } }),
+  upgrade: () => call('post', '/api/v1/upgrade', { timeoutMs: SLOW_MS }),
+  reloadPolicy: () => call('post', '/api/v1/policy/reload', { timeoutMs: SLOW_MS }),
+
+  blocklists: () => call('get', '/api/v1/blocklists'),
+  blocklist: (name: string) => call('get', '/api/v1/blocklists/{name}', { path: { name }, query: { limit: 20 } }),
+  importBlocklist: (name: string, text: string, query: { kind: 'ban' | 'challenge'; for_ms: number; reason: string }) =>
+    call('put', '/api/v1/blocklists/{name}', { path: { name }, query, text, timeoutMs: IMPORT_MS }),
+  removeBlocklist: (name: string, reason: string) => call('delete', '/api/v1/blocklists/{name}', { path: { name }, query: { reason } }),
+  bouncers: () => call('get', '/api/v1/bouncers'),
+  addBouncer: (name: string) => call('post', '/api/v1/bouncers', { body: { name } }),
+  deleteBouncer: (name: string) => call('delete', '/api/v1/bouncers/{name}', { path: { name } }),
 
   policy: () => call('get', '/api/v1/policy'),
   versions: (limit: number) => call('get', '/api/v1/policy/versions', { query: { limit } }),

@@ -24,7 +24,7 @@ export type Answered<M extends Method, P extends keyof paths> =
 /** What a call is asked with: each part where the document has one. */
 export type Asked<M extends Method, P extends keyof paths, O = Operation<M, P>> = (InPath<O> extends object ? { path: InPath<O> } : { path?: never }) &
   ([NonNullable<InQuery<O>>] extends [never] ? { query?: never } : { query?: Loose<NonNullable<InQuery<O>>> }) &
-  (InBody<O> extends undefined ? { body?: never } : { body: InBody<O> }) & { timeoutMs?: number };
+  (InBody<O> extends undefined ? { body?: never } : { body: InBody<O> }) & { timeoutMs?: number; text?: string };
 
 /** An answer; `next`: what to ask for the next page of a list with. */
 export interface Answer<T> {
@@ -64,8 +64,8 @@ export async function call<M extends Method, P extends PathOf<M>>(method: M, pat
 
 /** The same, with where the list goes on. */
 export async function paged<M extends Method, P extends PathOf<M>>(method: M, path: P, ...asked: Args<M, P>): Promise<Answer<Answered<M, P>>> {
-  const { path: names = {}, query = {}, body, timeoutMs = CALL_TIMEOUT_MS } = (asked[0] ?? {}) as Untyped;
-  const ask: Ask = { method, url: address(path, names, query), body, timeoutMs };
+  const { path: names = {}, query = {}, body, text, timeoutMs = CALL_TIMEOUT_MS } = (asked[0] ?? {}) as Untyped;
+  const ask: Ask = { method, url: address(path, names, query), body, text, timeoutMs };
   return proven<Answered<M, P>>(ask, method === 'post' && !WITHOUT_KEY.has(path) ? keyFor(ask) : undefined);
 }
 
@@ -76,6 +76,8 @@ interface Untyped {
   path?: Record<string, string | number>;
   query?: Record<string, unknown>;
   body?: unknown;
+  /** A body that is text and no JSON. */
+  text?: string;
   timeoutMs?: number;
 }
 
@@ -94,6 +96,7 @@ interface Ask {
   method: string;
   url: string;
   body: unknown;
+  text: string | undefined;
   timeoutMs: number;
 }
 
@@ -150,13 +153,16 @@ function settled<T>(ask: Ask, answer: T): T {
 
 const whatOf = (ask: Ask) => `${ask.url} ${JSON.stringify(ask.body)}`;
 
-async function once<T>({ method, url, body, timeoutMs }: Ask, key?: string): Promise<Answer<T>> {
+async function once<T>({ method, url, body, text: plain, timeoutMs }: Ask, key?: string): Promise<Answer<T>> {
   const headers: Record<string, string> = { accept: 'application/json' };
   const request: RequestInit = { method: method.toUpperCase(), credentials: 'same-origin', cache: 'no-store', headers, signal: AbortSignal.timeout(timeoutMs) };
   if (key !== undefined) headers['idempotency-key'] = key;
   if (body !== undefined) {
     headers['content-type'] = 'application/json';
     request.body = JSON.stringify(body);
+  } else if (plain !== undefined) {
+    headers['content-type'] = 'text/plain; charset=utf-8';
+    request.body = plain;
   }
   let response: Response;
   try {
@@ -213,5 +219,7 @@ const UNSETTLED_MAX = 32;
 const CALL_TIMEOUT_MS = 10_000;
 /** Questions to all nodes, searches, and whatever compiles a policy. */
 export const SLOW_MS = 40_000;
+/** A list of a million prefixes has to get there first. */
+export const IMPORT_MS = 180_000;
 /** A replay may take the node a minute. */
 export const REPLAY_MS = 120_000;

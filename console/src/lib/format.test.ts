@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { actorText, ago, duration, lag, micros, moment, number, parseDuration, rate, timeLeft } from './format';
+import { actorText, ago, duration, lag, micros, moment, number, parseDuration, rate, since, timeLeft } from './format';
 
 test('time left counts down to zero and never below', () => {
   expect(timeLeft(247_000)).toBe('4:07');
@@ -7,6 +7,8 @@ test('time left counts down to zero and never below', () => {
   expect(timeLeft(-5)).toBe('0:00');
   expect(timeLeft(2 * 3_600_000 + 5 * 60_000)).toBe('2 h 05 min');
   expect(timeLeft(76 * 3_600_000)).toBe('3 d 4 h');
+  expect(timeLeft(144 * 3_600_000)).toBe('6 d');
+  expect(timeLeft((180 * 24 + 5) * 3_600_000)).toBe('180 d');
 });
 
 test('lengths of time are words of two units at most', () => {
@@ -20,6 +22,8 @@ test('lengths of time are words of two units at most', () => {
 test('ages are coarse', () => {
   expect([ago(0), ago(12_400), ago(250_000), ago(7_300_000), ago(9e8)]).toEqual(['now', '12 s', '4 min', '2 h', '10 d']);
 });
+
+test('what happened just now is not called long ago', () => expect([since(400), since(41_000)]).toEqual(['now', '41 s ago']));
 
 test('rates keep a steady width', () => {
   expect([rate(0), rate(0.04), rate(1), rate(9.96), rate(1234.4)]).toEqual(['0', '< 0.1', '1.0', '10.0', '1\u2009234']);

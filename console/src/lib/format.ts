@@ -2,14 +2,15 @@
 
 import type { Actor, Author, HeldThing } from './api';
 
-/** `4:07`, `2 h 05 min`, `3 d 4 h`: what is left of a time, short enough to count down in place. */
+/** `4:07`, `2 h 05 min`, `3 d 4 h`, `180 d`: what is left of a time, short enough to count down in place. */
 export function timeLeft(ms: number): string {
   const seconds = Math.max(0, Math.ceil(ms / 1000));
   const minutes = Math.floor(seconds / 60);
   if (minutes < 60) return `${minutes}:${two(seconds % 60)}`;
   const hours = Math.floor(minutes / 60);
   if (hours < 48) return `${hours} h ${two(minutes % 60)} min`;
-  return `${Math.floor(hours / 24)} d ${hours % 24} h`;
+  const days = Math.floor(hours / 24);
+  return days >= 14 || hours % 24 === 0 ? `${days} d` : `${days} d ${hours % 24} h`;
 }
 
 /** `now`, `12 s`, `4 min`, `3 h`, `2 d`: how long ago, coarse on purpose. */
@@ -20,6 +21,12 @@ export function ago(ms: number): string {
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
   if (seconds < 48 * 3600) return `${Math.floor(seconds / 3600)} h`;
   return `${Math.floor(seconds / 86400)} d`;
+}
+
+/** `now`, `12 s ago`. */
+export function since(ms: number): string {
+  const age = ago(ms);
+  return age === 'now' ? age : `${age} ago`;
 }
 
 /** A length of time in words, two units at most: `5 minutes`, `1 hour 30 minutes`. */

@@ -9,6 +9,8 @@ const TITLES: Record<Page, string> = {
   incidents: 'Incidents',
   policy: 'Policy',
   exclusions: 'Exclusions',
+  fleet: 'Fleet',
+  intelligence: 'Intelligence',
   operators: 'Operators',
   audit: 'Audit',
 };

@@ -10,6 +10,6 @@ test('each role may do what those below it may', () => {
 test('who is limited to some apps is not offered pages about the whole node', () => {
   const limited = { role: 'owner' as const, apps: ['shop'] };
   expect(maySee(limited, 'requests')).toBe(true);
-  for (const page of ['incidents', 'policy', 'audit', 'exclusions'] as const) expect(maySee(limited, page)).toBe(false);
+  for (const page of ['incidents', 'policy', 'audit', 'exclusions', 'fleet', 'intelligence'] as const) expect(maySee(limited, page)).toBe(false);
   expect(maySee({ role: 'viewer', apps: null }, 'audit')).toBe(true);
 });

@@ -1,6 +1,6 @@
 /** Places within the console: `#/requests?client=192.0.2.1`. Pure; `place.svelte.ts` holds the current one. */
 
-export const PAGES = ['overview', 'traffic', 'requests', 'incidents', 'policy', 'exclusions', 'operators', 'audit'] as const;
+export const PAGES = ['overview', 'traffic', 'requests', 'incidents', 'policy', 'exclusions', 'fleet', 'intelligence', 'operators', 'audit'] as const;
 
 export type Page = (typeof PAGES)[number];
 

@@ -2845,6 +2845,62 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/policy/followers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["PolicyFollower"][];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post: {
+            parameters: {
+                query?: never;
+                header?: {
+                    "Idempotency-Key"?: string;
+                };
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["PolicyFollowing"];
+                };
+            };
+            responses: {
+                204: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/policy/home": {
         parameters: {
             query?: never;
@@ -4085,6 +4141,7 @@ export interface components {
             confidence_percent: number;
             created_at_ms: number;
             evidence?: components["schemas"]["RequestId"] | null;
+            exempt?: string | null;
             expires_at_ms: number;
             id: components["schemas"]["RequestId"];
             kind: components["schemas"]["DecisionKind"];
@@ -4169,6 +4226,7 @@ export interface components {
             faults: components["schemas"]["FramingFault"][];
             id: components["schemas"]["RequestId"];
             led_to: components["schemas"]["Decision"][];
+            like?: components["schemas"]["RequestId"] | null;
             next?: components["schemas"]["NextStep"][];
             node: string;
             plan_version: number;
@@ -4342,6 +4400,7 @@ export interface components {
         Me: {
             account?: components["schemas"]["OperatorRow"] | null;
             apps?: string[] | null;
+            author?: string;
             enrolling: boolean;
             fresh_until_ms?: number | null;
             name: string;
@@ -4416,6 +4475,7 @@ export interface components {
             owner: string;
             reason: string;
             request: components["schemas"]["RequestId"];
+            shown: string;
         };
         NewInvitation: {
             addresses?: string[];
@@ -4680,6 +4740,23 @@ export interface components {
             files: {
                 [key: string]: string;
             };
+        };
+        PolicyFollowState: "in_step" | "moved" | "waiting" | "refused" | "unsigned" | "conflict" | "failed";
+        PolicyFollower: {
+            at_ms: number;
+            by: string;
+            said: components["schemas"]["PolicyFollowing"];
+            silent: boolean;
+            well_at_ms?: number | null;
+        };
+        PolicyFollowing: {
+            behind?: number;
+            commit?: string | null;
+            every_ms?: number | null;
+            name: string;
+            state: components["schemas"]["PolicyFollowState"];
+            version?: number;
+            words: string;
         };
         PolicyHome: {
             site: string;
@@ -5100,6 +5177,7 @@ export interface components {
             counters: components["schemas"]["Counters"];
             decisions_live: number;
             fleet: components["schemas"]["Fleet"];
+            following?: components["schemas"]["PolicyFollower"][];
             held?: number;
             history?: components["schemas"]["HistoryCopies"];
             imports?: components["schemas"]["Import"][];
@@ -5140,6 +5218,7 @@ export interface components {
             lets_pass: components["schemas"]["LetsPass"];
             passes: boolean;
             recording?: components["schemas"]["PassesRecorded"] | null;
+            shown?: string;
             toml: string;
             warnings: string[];
         };

@@ -63,6 +63,17 @@ export type Change = Schemas['PolicyChange'];
 export type Exclusion = Schemas['ExclusionRow'];
 export type NewExclusion = Schemas['NewExclusion'];
 
+export type Authority = Schemas['Authority'];
+export type NewInvitation = Schemas['NewInvitation'];
+export type NodeInvited = Schemas['Invited'];
+export type NodeDuty = Schemas['NodeDuty'];
+export type Blocklist = Schemas['Blocklist'];
+export type BlocklistContent = Schemas['BlocklistContent'];
+export type Bouncers = Schemas['Bouncers'];
+export type BouncerKey = Schemas['BouncerKey'];
+export type PlaybookRow = Schemas['PlaybookRow'];
+export type ReportSchedule = Schemas['ReportScheduleRow'];
+
 export type Me = Schemas['Me'];
 export type Role = Schemas['OperatorRole'];
 export type OperatorRow = Schemas['OperatorRow'];

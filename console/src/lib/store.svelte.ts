@@ -28,6 +28,7 @@ import { has } from './rights';
 import { Stream, type LinkState } from './stream';
 import { visibleText } from './text';
 import { Trace, type Second } from './trace';
+import { messageOf } from './words';
 
 export type Phase = 'starting' | 'login' | 'enrol' | 'unreachable' | 'ready';
 
@@ -63,7 +64,7 @@ export class Store {
   now = $state(Date.now());
   /** The latest sentence for screen readers. */
   announcement = $state('');
-  /** Undos that the node refused, by decision: why. */
+  /** The latest undo that the node refused, by decision: why. */
   undoFailures = $state.raw<Record<string, string>>({});
 
   private clockOffset = 0;
@@ -165,6 +166,7 @@ export class Store {
     } catch (error) {
       if (error instanceof ApiError && error.status === 404) return;
       this.decisions = addDecision(this.decisions, decision);
+      this.undoFailures = { [decision.id]: messageOf(error) };
       this.failed(error);
       throw error;
     }

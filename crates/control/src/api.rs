@@ -1,6 +1,7 @@
 //! The shapes of the API's JSON. The OpenAPI document is generated from these types and those of `model` and `record`
 //! that they hold. Fields are only ever added.
 
+pub use following::{PolicyFollowState, PolicyFollower, PolicyFollowing};
 pub use policy::{
     MemberPolicy, Policy, PolicyHome, PolicyNode, PolicyPush, PolicyRollback, PolicyTrial, PolicyVersion,
 };
@@ -11,6 +12,7 @@ pub use policy_life::{
 };
 pub use replay::{PolicyReplay, ReplayChange, ReplayExample, ReplayGroup, Replayed};
 
+mod following;
 mod policy;
 mod policy_life;
 mod replay;
@@ -105,6 +107,9 @@ pub struct Status {
     /// Copies of history within the site.
     #[serde(default)]
     pub history: HistoryCopies,
+    /// Who keeps a git branch and the fleet's policy in step, as this node heard of them.
+    #[serde(default)]
+    pub following: Vec<PolicyFollower>,
     /// Certificates that visitors are shown.
     #[serde(default)]
     pub certificates: Vec<Certificate>,
@@ -387,6 +392,10 @@ pub struct DecisionMade {
     /// How many of the clients that this node served well it refuses; nothing where that cannot be told, or it refuses nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refuses: Option<phalanx_model::GoodShare>,
+    /// The range that policy exempts from decisions and in which all of it lies: it has no effect there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub exempt: Option<phalanx_model::Prefix>,
 }
 
 fn ban() -> phalanx_model::DecisionKind {

@@ -11,12 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use phalanx_fleet::{FleetHandle, HISTORY_BROUGHT_MAX, HistoryCarrier, HistoryParcel, Link};
+use phalanx_fleet::{FleetHandle, HISTORY_BROUGHT_MAX, HistoryCarrier, HistoryParcel, Link, Turns};
 use phalanx_model::id::node_tag;
 use phalanx_record::{Copies, CopyOf, History, Mark, NotTaken, RecordError, SpoolBatch};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -111,7 +110,10 @@ impl CopiesPort {
             readers: HashMap::new(),
             others: BTreeMap::new(),
             round: 0,
+            // Who is in the site is not known at the start.
+            forgot_at: Some(Instant::now()),
             troubles: BTreeMap::new(),
+            pauses: HashMap::new(),
         }
     }
 }
@@ -147,8 +149,12 @@ struct Copying {
     others: BTreeMap<Arc<str>, Vec<String>>,
     /// Counts how often was said what is here.
     round: usize,
+    /// When names without rows were forgotten last.
+    forgot_at: Option<Instant>,
     /// Why a node's history is not taken.
     troubles: BTreeMap<Arc<str>, String>,
+    /// How long nothing is taken from a node after its next batch that is refused.
+    pauses: HashMap<Arc<str>, Duration>,
 }
 
 /// Somebody else's reading of a history here.
@@ -162,7 +168,7 @@ struct Reading {
 }
 
 impl Copying {
-    async fn run(mut self, mut parcels: mpsc::Receiver<HistoryParcel>) {
+    async fn run(mut self, mut parcels: Turns<HistoryParcel>) {
         let mut turns = tokio::time::interval(TURN);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut link, mut written) = (self.fleet.engine().link(), self.history.written());
@@ -187,6 +193,7 @@ impl Copying {
                         self.want_all().await;
                     }
                     self.send_again().await;
+                    self.forget_empty().await;
                     self.tell().await;
                 }
             }
@@ -200,6 +207,7 @@ impl Copying {
         self.others.retain(|name, _| here.iter().any(|one| one.node == *name));
         self.readers.retain(|(by, _), _| here.iter().any(|one| one.node == *by));
         self.troubles.retain(|name, _| here.iter().any(|one| one.node == *name));
+        self.pauses.retain(|name, _| here.iter().any(|one| one.node == *name));
         let before = self.others.len();
         for one in here {
             self.others.entry(Arc::clone(&one.node)).or_default();
@@ -283,6 +291,7 @@ impl Copying {
         match taken.await {
             Some(Ok(mark)) => {
                 self.troubles.remove(&by);
+                self.pauses.remove(&by);
                 let marks = vec![WantedOf { of, mark, direct: None }];
                 self.say(&by, &Wanted { marks, has: Vec::new() }).await;
             }
@@ -294,12 +303,27 @@ impl Copying {
         }
     }
 
-    /// Nothing of it is kept and no receipt given: the node keeps it, and tries again.
+    /// Nothing of it is kept and no receipt given: the node keeps it, and tries again. What it brings before its pause is over is not looked at.
     fn refuse(&mut self, by: &Arc<str>, why: &str) {
+        let pause = self.pauses.entry(Arc::clone(by)).or_insert(PAUSE_LEAST);
+        self.carrier.pause(by, Instant::now() + *pause);
+        *pause = (*pause * 2).min(PAUSE_MAX);
         self.port.0.state.lock().refused += 1;
         // It is sent again and again: once is enough for the log.
         if self.troubles.insert(Arc::clone(by), why.to_owned()).as_deref() != Some(why) {
             tracing::warn!(node = %by, why, "history of another node was refused");
+        }
+    }
+
+    /// Names of nodes that are no more, and of which nothing is left.
+    async fn forget_empty(&mut self) {
+        if self.forgot_at.is_some_and(|at| at.elapsed() < FORGET_EVERY) {
+            return;
+        }
+        self.forgot_at = Some(Instant::now());
+        let known: Vec<String> = self.others.keys().map(|name| name.to_string()).collect();
+        if let Some(Err(error)) = self.with_copies(move |copies| copies.forget_empty(&known)).await {
+            tracing::warn!(%error, "names of nodes that are no more cannot be forgotten");
         }
     }
 
@@ -499,6 +523,8 @@ const PAUSE_LEAST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// How long after a fault in the program copying begins again.
 const BEGIN_AGAIN: Duration = Duration::from_secs(5);
+/// How often names of nodes without rows are forgotten: members are known long before.
+const FORGET_EVERY: Duration = Duration::from_secs(600);
 /// How often the same nodes are offered before others are: a minute or so.
 const ROUNDS_EACH: usize = 12;
 /// Nodes whose history one control node has from another, at once.

@@ -6,6 +6,7 @@ use phalanx_fleet::FleetError;
 use phalanx_record::RecordError;
 
 use crate::api::{Diagnostic, Problem};
+use crate::recorded::Why;
 
 /// A refused or failed call.
 #[derive(Debug, Clone)]
@@ -66,6 +67,7 @@ impl IntoResponse for ApiError {
         // A problem holds text and numbers only, of which JSON can always be made.
         let text = serde_json::to_vec(&self.problem).unwrap_or_default();
         let mut response = (status, text).into_response();
+        response.extensions_mut().insert(Why(self.message().into()));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(Problem::MEDIA_TYPE));
         if status == StatusCode::UNAUTHORIZED {

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use phalanx_fleet::{FleetHandle, Question};
+use phalanx_model::id::node_tag;
 use phalanx_model::{Action, Prefix, Reason, RequestId};
 use phalanx_record::{Filter, History, RecordedRequest, RefusedClient, TrafficQuery};
 use schemars::JsonSchema;
@@ -127,7 +128,7 @@ pub struct FleetEvents {
     pub answered: Vec<String>,
     /// The nodes that did not answer in time, `SITE/NODE`.
     pub silent: Vec<String>,
-    /// The nodes that did not answer, `SITE/NODE`, of whose history a control node of their site told what it has.
+    /// The nodes that did not answer, `SITE/NODE`, of whose history a control node of their site has a copy, and told what it found.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub copied: Vec<String>,
     /// Until where all that answered have looked: a search `before` this goes on. None if there is nothing older.
@@ -139,6 +140,7 @@ pub struct FleetEvents {
 pub async fn answer_all(fleet: FleetHandle, suggester: Suggester, copies: Option<History>) {
     let mut questions = fleet.questions();
     let suggesting = Arc::new(Semaphore::new(1));
+    let site = fleet.members().into_iter().find(|one| one.me).map(|me| me.site).unwrap_or_default();
     // One after the other: an operator's questions must not take the history from its own node's operators.
     while let Some(question) = questions.recv().await {
         let Ok(asked) = serde_json::from_slice(&question.bytes) else { continue };
@@ -148,8 +150,9 @@ pub async fn answer_all(fleet: FleetHandle, suggester: Suggester, copies: Option
             tokio::spawn(suggest(suggester.clone(), id, question, one));
             continue;
         }
-        let (history, copies) = (suggester.history.clone(), copies.clone());
-        let answered = tokio::task::spawn_blocking(move || answer(&history, copies.as_ref(), asked)).await;
+        let (history, copies, site) = (suggester.history.clone(), copies.clone(), Arc::clone(&site));
+        let answered =
+            tokio::task::spawn_blocking(move || answer(&history, copies.as_ref(), &site, asked)).await;
         if let Ok(Some(answer)) = answered {
             question.answer(&answer).await;
         }
@@ -173,7 +176,7 @@ async fn suggest(
     }
 }
 
-fn answer(history: &History, copies: Option<&History>, asked: Asked) -> Option<Vec<u8>> {
+fn answer(history: &History, copies: Option<&History>, site: &str, asked: Asked) -> Option<Vec<u8>> {
     let bytes = match asked {
         Asked::Suggest(_) => return None,
         Asked::Request(id) => {
@@ -191,7 +194,7 @@ fn answer(history: &History, copies: Option<&History>, asked: Asked) -> Option<V
         }
         Asked::Copies(mut filter) => {
             filter.limit = filter.limit.clamp(1, LATEST_MAX);
-            serde_json::to_vec(&copied(copies?, &filter)?)
+            serde_json::to_vec(&copied(copies?, &filter, site)?)
         }
         Asked::Traffic(mut query) => {
             query.series_max = query.series_max.min(SERIES_TOLD_MAX);
@@ -215,13 +218,20 @@ fn with_what_followed(history: &History, record: &RecordedRequest) -> RedactedRe
 }
 
 /// What was found in copies, which is asked for where nobody else can be: one request alone with what followed from it.
-pub(crate) fn copied(copies: &History, filter: &Filter) -> Option<FoundThere> {
+pub(crate) fn copied(copies: &History, filter: &Filter, site: &str) -> Option<FoundThere> {
     let found = copies.search(filter).ok()?;
     let requests = match found.requests.as_slice() {
         [one] if filter.ids.is_some() => vec![with_what_followed(copies, one)],
         more => more.iter().map(|record| RedactedRequest::of(record, Vec::new())).collect(),
     };
-    Some(FoundThere { requests, next: found.next })
+    Some(FoundThere { requests, next: found.next, has: has(copies, filter, site) })
+}
+
+/// Of which of the nodes that are asked about there is something.
+fn has(copies: &History, filter: &Filter, site: &str) -> Vec<u16> {
+    let Some(asked) = &filter.node_tags else { return Vec::new() };
+    let tags = copies.copied_nodes().unwrap_or_default().into_iter().map(|node| node_tag(site, &node));
+    tags.filter(|tag| asked.contains(tag)).collect()
 }
 
 /// What a node found, redacted, and where its search stopped.
@@ -229,12 +239,15 @@ pub(crate) fn copied(copies: &History, filter: &Filter) -> Option<FoundThere> {
 pub(crate) struct FoundThere {
     pub(crate) requests: Vec<RedactedRequest>,
     pub(crate) next: Option<RequestId>,
+    /// Of copies: tags of nodes that were asked about and of which there is something.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) has: Vec<u16>,
 }
 
 fn search(history: &History, filter: &Filter) -> Option<FoundThere> {
     let found = history.search(filter).ok()?;
     let requests = found.requests.iter().map(|record| RedactedRequest::of(record, Vec::new())).collect();
-    Some(FoundThere { requests, next: found.next })
+    Some(FoundThere { requests, next: found.next, has: Vec::new() })
 }
 
 /// Of a client others are told the network.

@@ -27,6 +27,7 @@ mod open;
 mod outgoing;
 mod paging;
 mod parameters;
+mod recorded;
 mod throttle;
 mod url;
 

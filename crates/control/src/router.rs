@@ -33,15 +33,15 @@ use crate::copies::CopiesPort;
 use crate::error::ApiError;
 use crate::handlers::{
     account, audit, blocklists, bouncers, bundles, changes, decisions, delegation, events, exclusions, fixes,
-    fleet, health, held, incidents, inquiry, login, oidc as providers, operations, operators, playbooks,
-    policy, receivers, replay, report, reports, selftest, session, status, stream, suggestion, traffic,
-    upgrade, versions,
+    fleet, followers, health, held, incidents, inquiry, login, oidc as providers, operations, operators,
+    playbooks, policy, receivers, replay, report, reports, selftest, session, status, stream, suggestion,
+    traffic, upgrade, versions,
 };
 use crate::host::{HostName, host_is_ours};
 use crate::hub::Hub;
 use crate::idempotency;
 use crate::import::Importer;
-use crate::lapi::Bouncers;
+use crate::lapi::{Bouncers, ExemptPort};
 use crate::limits::{
     BODY_BYTES_MAX, HASHES_MAX, HISTORY_QUERIES_MAX, SNAPSHOT_FILE_BYTES_MAX, SUBSCRIBERS_MAX, TESTS_MAX,
 };
@@ -50,6 +50,7 @@ use crate::openapi;
 use crate::parameters;
 use crate::playbook::told::Asked;
 use crate::receiver::Receiver;
+use crate::recorded;
 use crate::reporting::{self, Reporting};
 use crate::suggest::Draft;
 use crate::throttle::Throttle;
@@ -134,6 +135,8 @@ pub struct ControlDeps {
     pub bouncers: Arc<Bouncers>,
     /// Sources whose decisions are taken over.
     pub imports: Vec<Arc<Importer>>,
+    /// Asks for the addresses that policy exempts from decisions.
+    pub exempt: ExemptPort,
     /// Where bouncers ask, as it was bound; `None` if nowhere.
     pub lapi_listen: Option<SocketAddr>,
 }
@@ -285,6 +288,8 @@ pub(crate) struct Control {
     pub(crate) throttle: Throttle,
     /// What was asked with an `Idempotency-Key`.
     pub(crate) asked: idempotency::Asked,
+    /// Who keeps a git branch and the policy in step.
+    pub(crate) followers: followers::Followers,
     pub(crate) challenges: PasskeyChallenges,
     /// Passwords hashed at once.
     pub(crate) hashing: Arc<Semaphore>,
@@ -332,7 +337,9 @@ impl Control {
         let kind =
             LedgerKind::OperatorAction { action: format!("{action} (by {name})"), by: Some(name.to_owned()) };
         let entry = LedgerEntry { at_ms: self.now_ms(), kind };
-        self.deps.lanes.ledger(entry).map_err(|_| ApiError::ledger_full())
+        self.deps.lanes.ledger(entry).map_err(|_| ApiError::ledger_full())?;
+        recorded::announced(name, action);
+        Ok(())
     }
 }
 
@@ -353,6 +360,7 @@ pub fn router(deps: ControlDeps) -> Router {
         failures: Failures::default(),
         throttle: Throttle::default(),
         asked: idempotency::Asked::default(),
+        followers: followers::Followers::default(),
         challenges: PasskeyChallenges::default(),
         hashing: Arc::new(Semaphore::new(HASHES_MAX)),
         hub,
@@ -429,6 +437,7 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/policy/changes/{id}/approve", post(changes::approve))
         .route("/policy/changes/{id}/reject", post(changes::reject))
         .route("/exclusions", get(exclusions::list).post(exclusions::add))
+        .route("/policy/followers", get(followers::list).post(followers::tell))
         .route("/policy/promote", post(bundles::promote))
         .route("/policy/rollback", post(bundles::roll_back))
         .route("/policy/home", post(bundles::move_home))
@@ -460,6 +469,7 @@ pub fn router(deps: ControlDeps) -> Router {
         .route("/openapi.json", get(openapi::serve))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(Arc::clone(&control), recorded::tell_what_was_not_done))
         .layer(from_fn_with_state(Arc::clone(&control), idempotency::once))
         .layer(from_fn(parameters::known))
         .layer(from_fn_with_state(Arc::clone(&control), require));

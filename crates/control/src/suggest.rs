@@ -17,6 +17,7 @@ use phalanx_model::limits::{ROUTE_PATH_BYTES_MAX, SIGNALS_KEPT_MAX};
 use phalanx_model::{Action, Confidence, Reason, Recorded, RequestId, RuleClass, Signal, Verdict};
 use phalanx_policy::Exclusion;
 use phalanx_record::{Explanation, RecordedRequest};
+use phalanx_trust::sha256;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,9 @@ pub struct Suggestion {
     pub lets_pass: LetsPass,
     /// What it would let pass of the requests in the recording; not given if the request is not there as it was refused.
     pub recording: Option<PassesRecorded>,
+    /// The hash of what this shows and of the policy that it would be added to, for who orders it; empty where what all nodes run is not known.
+    #[serde(default)]
+    pub shown: String,
 }
 
 /// An exclusion without its paperwork.
@@ -216,6 +220,7 @@ impl Draft {
                 Known::Judged { others, .. } => Some(others.redacted()),
                 Known::Nothing | Known::NotRefused => None,
             },
+            shown: String::new(),
         };
         (suggestion, self.record)
     }
@@ -250,14 +255,6 @@ impl Suggestion {
         if self.id != id || !is_few || !self.exclusions.iter().all(Narrow::is_policy) {
             return Err("it answered with what is no exclusion of this request");
         }
-        // It may answer otherwise when it is ordered than when it was shown: what a thief could say must be little.
-        let of_one_value =
-            |one: &Narrow| one.path.is_some() && one.target.as_deref().is_some_and(|of| of.contains(':'));
-        if !self.exclusions.iter().all(of_one_value) {
-            return Err(
-                "it proposes more than one value at one path, which is taken at that node alone: look at it there",
-            );
-        }
         self.toml = text(&self.exclusions, paperwork);
         self.warnings.truncate(WARNINGS_MAX);
         self.warnings
@@ -266,6 +263,29 @@ impl Suggestion {
         self.lets_pass.examples.truncate(EXAMPLES_MAX);
         self.recording.iter_mut().for_each(|recording| recording.examples.truncate(EXAMPLES_MAX));
         Ok(self)
+    }
+
+    /// The hash of what it says and of the policy that it would be added to, by version and hash. Who orders it names it, so that nothing
+    /// comes into force that he was not shown, though it is made anew then, perhaps by a node that says something else this time.
+    ///
+    /// How much else would pass counts by its order of magnitude: it grows with each attack, and nobody could order anything on a node that
+    /// is attacked. That something would pass where nothing did is told.
+    pub(crate) fn shown_on(&self, (version, hash): &(u64, String)) -> String {
+        let Self { id, app, exclusions, toml: _, passes, warnings, lets_pass, recording, shown: _ } = self;
+        let magnitude = |count: u64| count.checked_ilog10();
+        let of_history = magnitude(u64::try_from(lets_pass.passed).unwrap_or(u64::MAX));
+        let of_recording = recording.as_ref().map(|recorded| magnitude(recorded.passed));
+        let all = (id, app, exclusions, passes, warnings, of_history, of_recording, version, hash);
+        // Texts and numbers: there is nothing that JSON could not say.
+        let all = serde_json::to_vec(&all).unwrap_or_default();
+        sha256(&all).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Whether it takes no more from rules than single values at single paths.
+    pub fn is_of_single_values(&self) -> bool {
+        let is_one =
+            |one: &Narrow| one.path.is_some() && one.target.as_deref().is_some_and(|of| of.contains(':'));
+        self.exclusions.iter().all(is_one)
     }
 
     /// The rules that are spoken of.
@@ -592,7 +612,7 @@ mod tests {
             }
         }
         let (site, node) = (explanation.site, explanation.node);
-        RecordedRequest { site, node, access, signals, faults: Vec::new() }
+        RecordedRequest { site, node, access, signals, faults: Vec::new(), like: None }
     }
 
     fn draft(record: &RecordedRequest) -> Draft {
@@ -681,10 +701,7 @@ mod tests {
                    owner = \"ann\"\nreason = \"r\"\nuntil = 2027-01-01\n";
         assert_eq!(taken.toml, own);
         type Hostile = (&'static str, fn(&mut Suggestion));
-        let hostile: [Hostile; 11] = [
-            ("no target", |one| one.exclusions[0].target = None),
-            ("all arguments", |one| one.exclusions[0].target = Some("ARGS".into())),
-            ("no path", |one| one.exclusions[0].path = None),
+        let hostile: [Hostile; 8] = [
             ("another request", |one| one.id = RequestId::from_parts(9, 0, 0)),
             ("no exclusion", |one| one.exclusions.clear()),
             ("no rules", |one| one.exclusions[0].rules.clear()),
@@ -697,6 +714,42 @@ mod tests {
         for (case, change) in hostile {
             assert!(told(change).is_err(), "{case}");
         }
+    }
+
+    #[test]
+    fn whatever_another_node_says_otherwise_when_it_is_ordered_was_not_shown() {
+        let asked = record(1, "192.0.2.1", "/blog?q=x", "ARGS:q");
+        let base = (7, "ab".to_owned());
+        let shown = Suggestion { recording: Some(PassesRecorded::default()), ..suggested(&asked) };
+        let hash = shown.shown_on(&base);
+        type Other = (&'static str, fn(&mut Suggestion));
+        let other: [Other; 9] = [
+            ("no target", |one| one.exclusions[0].target = None),
+            ("all arguments", |one| one.exclusions[0].target = Some("ARGS".into())),
+            ("no path", |one| one.exclusions[0].path = None),
+            ("another rule", |one| one.exclusions[0].rules.push(942100)),
+            ("all methods", |one| one.exclusions[0].methods.clear()),
+            ("it is not enough", |one| one.passes = false),
+            ("a warning less", |one| _ = one.warnings.pop()),
+            ("something would pass", |one| one.lets_pass.passed = 1),
+            ("recorded requests would pass", |one| one.recording.as_mut().unwrap().passed = 1),
+        ];
+        for (case, change) in other {
+            let mut told = shown.clone();
+            change(&mut told);
+            assert_ne!(told.shown_on(&base), hash, "{case}");
+        }
+        assert_ne!(shown.shown_on(&(8, "ab".to_owned())), hash);
+        assert_ne!(shown.shown_on(&(7, "ac".to_owned())), hash);
+        // Another end and owner are the word of who orders; and attacks go on meanwhile.
+        let mut later = Suggestion { toml: String::new(), ..shown };
+        later.lets_pass.others += 1;
+        later.lets_pass.own += 1;
+        assert_eq!(later.shown_on(&base), hash);
+        later.lets_pass.passed = 3;
+        let several = later.shown_on(&base);
+        later.lets_pass.passed = 4;
+        assert_eq!(later.shown_on(&base), several);
     }
 
     #[test]

@@ -15,10 +15,12 @@ use phalanx_model::limits::{FLEET_NODES_MAX, RECORD_FUTURE_MAX_MS};
 use phalanx_model::{Author, AuthorRole};
 use phalanx_trust::{KeyId, OpeningKey, Refusal, SignedRecord, seal_to};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::hybrid_clock::version_ms;
 use crate::shared::Shared;
+use crate::turns::{Giver, Turns, turns};
 use crate::{Delivery, FleetError, FleetHandle, Put, Speed, Topic, subject};
 
 /// Carries history between this node and the others of its site. Cheap to clone; all clones are the same.
@@ -30,6 +32,8 @@ struct Inner {
     /// What is sealed to this node is sealed to this key.
     key: OpeningKey,
     readers: Mutex<HashMap<Arc<str>, Reader>>,
+    /// Nodes that bring what is refused, with until when nothing is taken from them.
+    paused: Mutex<HashMap<Arc<str>, Instant>>,
 }
 
 /// A control node, as it told.
@@ -60,11 +64,17 @@ pub enum HistoryParcel {
     },
 }
 
+impl HistoryParcel {
+    fn by(&self) -> &Arc<str> {
+        match self {
+            Self::Wanted { by, .. } | Self::Brought { by, .. } => by,
+        }
+    }
+}
+
 impl FleetHandle {
     /// Takes part in carrying history. `None` where there are no other nodes, or where anybody may join.
-    pub fn carry_history(
-        &self,
-    ) -> Result<Option<(HistoryCarrier, mpsc::Receiver<HistoryParcel>)>, FleetError> {
+    pub fn carry_history(&self) -> Result<Option<(HistoryCarrier, Turns<HistoryParcel>)>, FleetError> {
         if !self.shares_secrets() {
             return Ok(None);
         }
@@ -72,9 +82,10 @@ impl FleetHandle {
             shared: Arc::clone(&self.shared),
             key: OpeningKey::generate()?,
             readers: Mutex::default(),
+            paused: Mutex::default(),
         };
         let carrier = HistoryCarrier(Arc::new(inner));
-        let (to, parcels) = mpsc::channel(PARCELS_QUEUE);
+        let (to, parcels) = turns(PARCELS_MAX);
         self.spawn(listen(carrier.clone(), self.shared.engine.subscribe(Topic::Histories), to));
         Ok(Some((carrier, parcels)))
     }
@@ -107,6 +118,17 @@ impl HistoryCarrier {
         let context = self.context(&subject::of_history(&shared.me.site, &shared.me.node, to));
         let Ok(sealed) = seal_to(&key, &context, body) else { return false };
         self.send(role, to, &[&[BROUGHT], sealed.as_slice()].concat()).await
+    }
+
+    /// Takes nothing that a node brings until then: it is dropped before anything is checked or opened of it.
+    pub fn pause(&self, node: &Arc<str>, until: Instant) {
+        let mut paused = self.0.paused.lock();
+        paused.retain(|_, until| *until > Instant::now());
+        paused.insert(Arc::clone(node), until);
+    }
+
+    fn is_paused(&self, node: &str) -> bool {
+        self.0.paused.lock().get(node).is_some_and(|until| *until > Instant::now())
     }
 
     async fn send(&self, role: AuthorRole, to: &str, body: &[u8]) -> bool {
@@ -154,6 +176,9 @@ impl HistoryCarrier {
         if (&*record.author.site, &*record.author.node) != (&*shared.me.site, from) {
             return Err(Refusal::WrongSubject);
         }
+        if record.body.first() == Some(&BROUGHT) && self.is_paused(from) {
+            return Ok(None);
+        }
         shared.roots.read().verify(&record, subject, now_ms)?;
         if version_ms(record.version) > now_ms.saturating_add(RECORD_FUTURE_MAX_MS) {
             return Err(Refusal::FromTheFuture);
@@ -199,17 +224,13 @@ impl HistoryCarrier {
     }
 }
 
-/// Hands over what others send. While nobody takes it, nothing is read: who sends hears no receipt, and sends it again later.
-async fn listen(
-    carrier: HistoryCarrier,
-    mut told: mpsc::Receiver<Delivery>,
-    to: mpsc::Sender<HistoryParcel>,
-) {
+/// Hands over what others send, each in its turn. What finds no room is dropped: who sends hears no receipt, and sends it again later.
+async fn listen(carrier: HistoryCarrier, mut told: mpsc::Receiver<Delivery>, to: Giver<HistoryParcel>) {
     while let Some(delivery) = told.recv().await {
         let Delivery::Put { subject, bytes } = delivery else { continue };
         match carrier.hear(&subject, &bytes) {
             Ok(Some(parcel)) => {
-                if to.send(parcel).await.is_err() {
+                if !to.give(&Arc::clone(parcel.by()), parcel) {
                     return;
                 }
             }
@@ -224,7 +245,7 @@ async fn listen(
 pub const HISTORY_BROUGHT_MAX: usize = 47_000;
 /// How long what is said counts: clocks may differ a little.
 const COUNTS_FOR_MS: u64 = 60_000;
-/// Parcels that wait to be taken.
-const PARCELS_QUEUE: usize = 16;
+/// Parcels that wait to be taken, of all nodes together: one of each of a large site, in 3 MB.
+const PARCELS_MAX: usize = 64;
 const WANTED: u8 = 1;
 const BROUGHT: u8 = 2;

@@ -32,6 +32,7 @@ mod recalls;
 pub mod registers;
 pub mod subject;
 mod table;
+mod turns;
 
 pub mod store;
 
@@ -92,3 +93,4 @@ pub use shelf::{Keeps, Shelf};
 pub use singleton::{Singleton, TAKEOVER_MAX};
 pub use snapshot::{Restored, SNAPSHOT_BYTES_MAX, Tally};
 pub use trail::{Trace, TrailReading, whole_key};
+pub use turns::Turns;

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::progress::Progress;
+use crate::up::quoted;
 
 /// Which node to talk to, and how to print.
 #[derive(Debug, Clone, Args)]
@@ -31,6 +32,21 @@ pub(crate) struct AdminArgs {
     /// Machine-readable output
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl AdminArgs {
+    /// The flags that name the same node in another command, each with a space before it; for a shell.
+    pub(crate) fn flags(&self) -> String {
+        let state = self.state.as_deref().map(Path::to_string_lossy);
+        let token_file = self.token_file.as_deref().map(Path::to_string_lossy);
+        let given = [
+            ("--state", state),
+            ("--admin", self.admin.as_deref().map(Into::into)),
+            ("--token-file", token_file),
+        ];
+        let given = given.into_iter().filter_map(|(flag, value)| Some((flag, value?)));
+        given.map(|(flag, value)| format!(" {flag} {}", quoted(&value))).collect()
+    }
 }
 
 /// A node to talk to.
@@ -340,6 +356,22 @@ const LONG_ANSWER: AnswerLimits = AnswerLimits { time: Duration::from_secs(300),
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_is_repeated_for_the_same_node() {
+        let args = |state: Option<&str>, admin: Option<&str>| AdminArgs {
+            state: state.map(PathBuf::from),
+            admin: admin.map(str::to_owned),
+            token_file: None,
+            json: true,
+        };
+        assert_eq!(args(None, None).flags(), "");
+        assert_eq!(args(Some("/var/lib/phalanx"), None).flags(), " --state /var/lib/phalanx");
+        assert_eq!(
+            args(Some("my node; rm -rf"), Some("http://[::1]:8900")).flags(),
+            " --state 'my node; rm -rf' --admin http://[::1]:8900"
+        );
+    }
 
     #[test]
     fn admin_urls_name_host_and_port() {

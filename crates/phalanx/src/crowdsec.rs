@@ -78,12 +78,12 @@ impl Crowdsec {
         for import in self.imports {
             tokio::spawn(import.run(stop.clone()));
         }
-        let (keeper, places) = (Arc::clone(keeper), places.places());
+        let (exempt, places) = (keeper.exempt_port(), places.places());
         let deps = LapiDeps {
             bouncers: self.bouncers,
             fleet: fleet.clone(),
             clock: Arc::clone(clock),
-            exempt: Box::new(move || keeper.exempt()),
+            exempt,
             place: Box::new(move |ip| {
                 let place = places.load().of(ip);
                 (place.asn, place.country)

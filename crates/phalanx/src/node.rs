@@ -419,6 +419,7 @@ impl Running {
             upgrade: life::upgrade_port(birth.bell),
             bouncers: crowdsec.bouncers(),
             imports: crowdsec.imports(),
+            exempt: keepers.policy.exempt_port(),
             lapi_listen: crowdsec.listen(),
         };
         tokio::spawn(crate::load::follow(edge.clone(), lanes.clone(), Arc::clone(&clock)));

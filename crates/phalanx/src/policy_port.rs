@@ -81,6 +81,12 @@ impl PolicyKeeper {
         Arc::clone(&self.plan)
     }
 
+    /// Asks for the addresses that policy exempts from decisions.
+    pub(crate) fn exempt_port(self: &Arc<Self>) -> phalanx_control::ExemptPort {
+        let keeper = Arc::clone(self);
+        Box::new(move || keeper.exempt())
+    }
+
     /// The addresses on which no decision is enforced.
     pub(crate) fn exempt(&self) -> Vec<Prefix> {
         let plan = self.plan.load();

@@ -528,7 +528,7 @@ fn next_node(args: &UpArgs, settings: &Settings, fleet: &FleetSettings) -> Strin
 }
 
 /// A word that a shell takes as it is.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@,=+%[]".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();

@@ -176,6 +176,74 @@ impl When {
     pub fn segments(&self) -> impl Iterator<Item = &str> {
         self.path.split('/').filter(|segment| !segment.is_empty())
     }
+
+    /// The node of the tree of paths that it is at: its segments, as they compare.
+    pub fn node(&self) -> impl Iterator<Item = String> {
+        let fold =
+            |segment: &str| if self.ignore_case { segment.to_ascii_lowercase() } else { segment.to_owned() };
+        self.segments().map(fold)
+    }
+
+    /// What may follow in the path after its node.
+    pub fn ends(&self) -> Ends {
+        let slash = self.path.len() > 1 && self.path.ends_with('/');
+        match (self.exact, slash) {
+            (true, false) => Ends::Here,
+            (true, true) => Ends::WithSlash,
+            (false, true) => Ends::Below,
+            (false, false) => Ends::HereOrBelow,
+        }
+    }
+}
+
+/// What a route says may follow in the path after its node, in the order in which routes of one node are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ends {
+    /// Nothing.
+    Here,
+    /// A slash.
+    WithSlash,
+    /// A slash, and anything.
+    Below,
+    /// Nothing, or a slash and anything.
+    HereOrBelow,
+}
+
+/// What follows in a path after a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// Nothing.
+    Nothing,
+    /// A slash.
+    Slash,
+    /// More than that.
+    More,
+}
+
+impl Ends {
+    /// Whether a request fits of whose path this is left.
+    // Inlined into the edge, which asks with each request.
+    #[inline]
+    pub fn fits(self, rest: Rest) -> bool {
+        match self {
+            Self::Here => rest == Rest::Nothing,
+            Self::WithSlash => rest == Rest::Slash,
+            Self::Below => rest != Rest::Nothing,
+            Self::HereOrBelow => true,
+        }
+    }
+}
+
+impl Rest {
+    /// Of what stands in a path after a node.
+    #[inline]
+    pub fn of(after: &[u8]) -> Self {
+        match after {
+            [] => Self::Nothing,
+            [_] => Self::Slash,
+            _ => Self::More,
+        }
+    }
 }
 
 /// What is asked beyond the path, in a few words; nothing for nothing.

@@ -39,6 +39,9 @@ pub struct Explanation {
     pub strikes: Vec<Strike>,
     /// Orders that the node proposed because of it.
     pub proposals: Vec<Proposal>,
+    /// The request with which the reason was kept, where that was another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub like: Option<RequestId>,
     /// Findings.
     pub signals: Vec<Signal>,
     /// Framing faults.
@@ -74,6 +77,7 @@ impl Explanation {
             led_to: Vec::new(),
             strikes: Vec::new(),
             proposals: Vec::new(),
+            like: record.like,
             signals: record.signals,
             faults: record.faults,
             access: record.access,
@@ -107,6 +111,9 @@ impl Explanation {
                 }));
                 steps.push(step("end the decision", format!("phalanx decision delete {}", decision.id)));
             }
+            Reason::Clean if self.is_stopped() => {
+                steps.push(step("see the standing decisions", "phalanx decision list".to_owned()));
+            }
             _ => {}
         }
         let led_to = self.led_to.iter().filter(|decision| decision.kind != DecisionKind::Allow);
@@ -114,11 +121,15 @@ impl Explanation {
             let what = format!("end the {} that it led to", decision.kind.name());
             step(&what, format!("phalanx decision delete {}", decision.id))
         }));
-        let stopped = matches!(
+        let can_be_allowed = matches!(
             verdict.reason,
-            Reason::Rule { .. } | Reason::Decision { .. } | Reason::Challenge | Reason::RateLimit(_)
+            Reason::Rule { .. }
+                | Reason::Decision { .. }
+                | Reason::Challenge
+                | Reason::RateLimit(_)
+                | Reason::Clean
         );
-        if stopped && verdict.action != Action::Allow {
+        if can_be_allowed && (self.is_stopped() || verdict.action == Action::Observe) {
             let command =
                 format!("phalanx decision add --kind allow --ip {client} --for 1d --reason \"request {id}\"");
             steps.push(step("allow this client for a day, whatever it asks for", command));
@@ -128,6 +139,9 @@ impl Explanation {
 
     fn words(&self) -> Vec<String> {
         let mut words = vec![self.outcome(), self.reason()];
+        words.extend(self.like.map(|like| {
+            format!("Many were stopped alike, and some of them are kept whole: what is said of the reason was kept with request {like}.")
+        }));
         if let Some(Raised { level, decision, until_ms }) = &self.access.raised {
             let (app, until) = (&self.access.app, rfc3339(*until_ms));
             words.push(format!(
@@ -184,7 +198,7 @@ impl Explanation {
     fn outcome(&self) -> String {
         let access = &self.access;
         let done = match access.verdict.action {
-            Action::Allow if self.is_answered_here() => {
+            Action::Allow if self.is_answered_here() || self.is_for_no_upstream() => {
                 format!("was answered by the node itself with status {}", access.status)
             }
             Action::Allow => String::from("was passed on"),
@@ -199,8 +213,9 @@ impl Explanation {
         };
         let via =
             if access.peer == access.client { String::new() } else { format!(" (through {})", access.peer) };
+        let app = if access.app.is_empty() { String::new() } else { format!(", app {}", access.app) };
         format!(
-            "{} {}{} from {}{via} at {} {done} by node {}/{}, app {}.",
+            "{} {}{} from {}{via} at {} {done} by node {}/{}{app}.",
             access.method,
             access.host,
             access.target,
@@ -208,7 +223,6 @@ impl Explanation {
             rfc3339(access.at_ms),
             self.site,
             self.node,
-            access.app
         )
     }
 
@@ -226,6 +240,15 @@ impl Explanation {
         Some(format!("It is part of trace {}{part}, {asked}.{sampled}", trace.id))
     }
 
+    fn is_stopped(&self) -> bool {
+        !matches!(self.access.verdict.action, Action::Allow | Action::Observe)
+    }
+
+    /// Whether no app was found for it, or it came in a circle.
+    fn is_for_no_upstream(&self) -> bool {
+        self.access.upstream_us == 0 && matches!(self.access.status, 421 | 508)
+    }
+
     /// Whether a route or a maintenance answered it.
     fn is_answered_here(&self) -> bool {
         let access = &self.access;
@@ -240,6 +263,9 @@ impl Explanation {
 
     fn reason(&self) -> String {
         match &self.access.verdict.reason {
+            Reason::Clean if self.is_stopped() => String::from(
+                "A standing decision or a limit stopped it, as it did many alike; none of them is kept whole any more, so that nothing more is known here.",
+            ),
             Reason::Clean => String::from("Nothing spoke against it."),
             Reason::AllowListed => String::from("The address is on the allow-list."),
             Reason::Network => String::from(
@@ -262,6 +288,9 @@ impl Explanation {
             Reason::Limit { limit } => format!("It passed the limit {limit}."),
             Reason::RateLimit(excess) => rate_reason(excess),
             Reason::Failure { stage } => format!("A stage failed, and failing means refusing: {stage}."),
+            Reason::Upstream { error } if self.is_for_no_upstream() => {
+                format!("It was sent nowhere: {error}.")
+            }
             Reason::Upstream { error } => format!("The upstream failed: {error}."),
         }
     }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use phalanx_model::{
-    AccessEvent, Decision, FramingFault, Proposal, RequestId, RuleClass, SecurityEvent, Signal, Strike,
+    AccessEvent, Action, Decision, FramingFault, Proposal, RequestId, RuleClass, SecurityEvent, Signal,
+    Strike,
 };
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,9 @@ pub struct RecordedRequest {
     pub signals: Vec<Signal>,
     /// Framing faults.
     pub faults: Vec<FramingFault>,
+    /// The request with which the reason was kept, where that was another: of many alike only some are kept whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub like: Option<RequestId>,
 }
 
 impl RecordedRequest {
@@ -36,12 +40,17 @@ impl RecordedRequest {
     ) -> Self {
         signals.truncate(phalanx_model::limits::SIGNALS_KEPT_MAX);
         redact::request(&mut access, &mut signals);
-        Self { site: Arc::clone(site), node: Arc::clone(node), access, signals, faults }
+        Self { site: Arc::clone(site), node: Arc::clone(node), access, signals, faults, like: None }
     }
 
     /// The request's id.
     pub fn id(&self) -> RequestId {
         self.access.id
+    }
+
+    /// Whether it did not simply get what it asked for.
+    pub fn is_stopped(&self) -> bool {
+        !matches!(self.access.verdict.action, Action::Allow | Action::Observe)
     }
 
     /// The ids of the rules that matched, each once, in order.

@@ -186,6 +186,9 @@ pub struct OperatorInvited {
 pub struct Me {
     /// As the ledger names him.
     pub name: String,
+    /// As versions and changes of policy name him.
+    #[serde(default)]
+    pub author: String,
     /// What he may do.
     pub role: OperatorRole,
     /// The only apps that he may see and act on; nothing if all.

@@ -27,7 +27,7 @@ pub struct PolicyVersionRow {
     pub approved_by: Option<String>,
     /// Why, as its author said; empty if he did not.
     pub reason: String,
-    /// Of what it was made: `files`, `version 12`, `commit ...`.
+    /// Of what it was made: `files`, `version 12`; or what its author said, as in `commit ..., says its author`.
     pub source: String,
     /// When it was made, in Unix milliseconds.
     pub at_ms: Option<u64>,
@@ -39,6 +39,11 @@ pub struct PolicyVersionRow {
     pub result_at_ms: Option<u64>,
     /// Whether all nodes are to run it.
     pub stable: bool,
+}
+
+impl PolicyVersionRow {
+    /// What ends a source that is its author's word and nothing that the node knows.
+    pub const CLAIMED: &str = ", says its author";
 }
 
 /// `GET /api/v1/policy/versions/{version}`: a policy with all files that it names.
@@ -267,6 +272,8 @@ pub enum ExclusionState {
 pub struct NewExclusion {
     /// The request's id.
     pub request: RequestId,
+    /// The hash of what was looked at: `shown` of the suggestion. If that would be another by now, nothing is done.
+    pub shown: String,
     /// When the exclusion ends, in Unix milliseconds.
     pub expires_ms: u64,
     /// Who answers for it.

@@ -43,6 +43,7 @@ pub(crate) fn me(control: &Control, who: &Principal) -> Me {
     };
     Me {
         name: who.name(),
+        author: who.author(),
         role: who.role().into(),
         apps: who.apps(),
         account,

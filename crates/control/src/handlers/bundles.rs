@@ -43,7 +43,7 @@ pub(crate) async fn push(
         content_of: None,
         base: expect,
         reason,
-        source,
+        source: changes::claimed(source)?,
         canary_site,
         canary_node,
         bake_ms,

@@ -23,6 +23,7 @@ use phalanx_trust::Role;
 
 use crate::api::{
     NewPolicyChange, PolicyApproval, PolicyChange, PolicyChangeState, PolicyDiffered, PolicyRejection,
+    PolicyVersionRow,
 };
 use crate::auth::Principal;
 use crate::changes::{Kept, NotDone, Wanted, shown};
@@ -68,8 +69,9 @@ pub(crate) async fn add(
     Extension(who): Extension<Principal>,
     body: Result<Json<NewPolicyChange>, JsonRejection>,
 ) -> Result<(StatusCode, Json<PolicyChange>), ApiError> {
-    let Json(order) =
+    let Json(mut order) =
         body.map_err(|rejection| ApiError::new(rejection.status(), "bad_request", rejection.body_text()))?;
+    order.source = claimed(order.source)?;
     let change = propose(&control, &who, order).await?;
     Ok((StatusCode::CREATED, Json(change)))
 }
@@ -212,15 +214,18 @@ pub(crate) async fn reject(
     ended.map(Json).map_err(not_done)
 }
 
+/// Of what something was made, as whoever orders it says: told apart from what the node knows itself, as `files` and `version 12`.
+pub(crate) fn claimed(source: Option<String>) -> Result<Option<String>, ApiError> {
+    let most = ORIGIN_WORD_BYTES_MAX.saturating_sub(PolicyVersionRow::CLAIMED.len());
+    if source.as_ref().is_some_and(|source| source.len() > most || source.chars().any(char::is_control)) {
+        return Err(ApiError::bad_request(format!("a source is one line of {most} bytes at most")));
+    }
+    Ok(source.map(|source| source + PolicyVersionRow::CLAIMED))
+}
+
 /// Compiles what an order is about and compares it with what all nodes run.
 async fn look_at(control: &Control, who: &Principal, order: NewPolicyChange) -> Result<Considered, ApiError> {
     check_reason(&order.reason)?;
-    let unfit =
-        |source: &String| source.len() > ORIGIN_WORD_BYTES_MAX || source.chars().any(char::is_control);
-    if order.source.as_ref().is_some_and(unfit) {
-        let message = format!("a source is one line of {ORIGIN_WORD_BYTES_MAX} bytes at most");
-        return Err(ApiError::bad_request(message));
-    }
     let stage = stage(&order.canary_site, &order.canary_node, order.bake_ms)?;
     let newest = control.deps.fleet.policy_state().record.map_or(0, |record| record.newest().version);
     if let Some(expected) = order.base.filter(|expected| *expected != newest) {

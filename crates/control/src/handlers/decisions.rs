@@ -74,7 +74,21 @@ pub(crate) async fn add(
     };
     let decision = control.deps.fleet.add(order)?;
     kept(&control, Change::Decided(Arc::clone(&decision))).await?;
-    Ok((StatusCode::CREATED, Json(DecisionMade { decision, refuses })))
+    let exempt = exempt(&control, new.kind, &decision.actor);
+    Ok((StatusCode::CREATED, Json(DecisionMade { decision, refuses, exempt })))
+}
+
+/// The range that is exempt from an order against all of an actor. It stands all the same: policy may change, and other nodes' may differ.
+fn exempt(control: &Control, kind: DecisionKind, actor: &Actor) -> Option<Prefix> {
+    if matches!(kind, DecisionKind::Allow | DecisionKind::RaiseParanoia) {
+        return None;
+    }
+    let network = match actor {
+        Actor::Ip(ip) | Actor::Client { ip, .. } => Prefix::from(*ip),
+        Actor::Prefix(prefix) => *prefix,
+        _ => return None,
+    };
+    (control.deps.exempt)().into_iter().find(|exempt| exempt.contains(&network))
 }
 
 /// How many of the clients served well an order would refuse. Over the limit that holds for nodes and lists it must be said twice.

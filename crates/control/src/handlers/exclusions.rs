@@ -79,14 +79,18 @@ pub(crate) async fn add(
     };
     let reason = format!("exclusion for request {}: {}", order.request, paperwork.reason);
     let suggestion = suggestion(&control, order.request, paperwork).await?;
+    // Before its content is asked for: what is published meanwhile must not be undone.
+    let newest = control.deps.fleet.policy_state().record.map_or(0, |record| record.newest().version);
+    let mut base = stable(&control).await?;
+    if suggestion.shown_on(&base.identity()) != order.shown {
+        let message = "shown otherwise: the suggestion, or the policy that it is added to, is another by now than the one that was shown: look at it again";
+        return Err(ApiError::new(StatusCode::CONFLICT, "shown_otherwise", message));
+    }
     if !suggestion.passes && !order.although_not_enough {
         let message =
             "the request would still be refused: look at `phalanx waf suggest`, or say although_not_enough";
         return Err(ApiError::new(StatusCode::CONFLICT, "not_enough", message));
     }
-    // Before its content is asked for: what is published meanwhile must not be undone.
-    let newest = control.deps.fleet.policy_state().record.map_or(0, |record| record.newest().version);
-    let mut base = stable(&control).await?;
     let Some(entry) = base.entry else {
         let message = "this node's policy is of its command line: write a policy file first, `phalanx policy push` gives it to all nodes";
         return Err(ApiError::new(StatusCode::CONFLICT, "no_file", message));

@@ -87,8 +87,8 @@ async fn add_copies(
     let deps = &control.deps;
     let mut told: Vec<(NodeName, FoundThere)> = Vec::new();
     if let (true, Some(copies)) = (of_site(&deps.site), deps.copies.history()) {
-        let filter = filter.clone();
-        let own = ask_history(control, move |_| Ok(copied(&copies, &filter))).await?;
+        let (filter, site) = (filter.clone(), Arc::clone(&deps.site));
+        let own = ask_history(control, move |_| Ok(copied(&copies, &filter, &site))).await?;
         told.extend(own.map(|there| (name(&deps.site, &deps.node), there)));
     }
     let has_copies = |one: &Member| {
@@ -105,7 +105,7 @@ async fn add_copies(
         told.extend(others.answers.into_iter().filter_map(read));
     }
     for (from, there) in told {
-        let of_it = |one: &&Member| *one.site == *from.site;
+        let of_it = |one: &&Member| *one.site == *from.site && there.has.contains(&tag(one));
         found.copied.extend(missing.iter().take(most).filter(of_it).map(named));
         // It speaks for nodes of its own site, of those that did not speak.
         let is_missing = |one: &RedactedRequest| {
@@ -164,7 +164,11 @@ async fn ask(
     for (name, bytes) in others.answers {
         let there = match asked {
             Asked::Search(_) => serde_json::from_slice(&bytes).unwrap_or_default(),
-            _ => FoundThere { requests: serde_json::from_slice(&bytes).unwrap_or_default(), next: None },
+            _ => FoundThere {
+                requests: serde_json::from_slice(&bytes).unwrap_or_default(),
+                next: None,
+                has: Vec::new(),
+            },
         };
         let full = matches!(asked, Asked::Latest { limit, .. } if there.requests.len() >= *limit);
         let next = there.next.or_else(|| there.requests.last().filter(|_| full).map(|last| last.id));

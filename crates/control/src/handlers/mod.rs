@@ -12,6 +12,7 @@ pub(crate) mod events;
 pub(crate) mod exclusions;
 pub(crate) mod fixes;
 pub(crate) mod fleet;
+pub(crate) mod followers;
 pub(crate) mod health;
 pub(crate) mod held;
 pub(crate) mod incidents;

@@ -56,6 +56,7 @@ fn only_of(apps: &[String], whole: Status) -> Status {
         selftest: SelfTestState::Unknown,
         recorder: Vec::new(),
         history: Default::default(),
+        following: Vec::new(),
         certificates: Vec::new(),
         process: Default::default(),
         bouncers: Vec::new(),
@@ -84,6 +85,8 @@ pub(super) fn whole_status(control: &Control) -> Status {
     degraded.extend(deps.providers.degraded());
     let history = deps.copies.state();
     degraded.extend(history.degraded.iter().cloned());
+    let following = control.followers.list(now_ms);
+    degraded.extend(following.iter().filter_map(|one| one.complaint()));
     let imports: Vec<Import> = deps.imports.iter().map(|import| import.status()).collect();
     degraded.extend(imports.iter().filter_map(|import| {
         let fault = import.fault.as_ref()?;
@@ -117,6 +120,7 @@ pub(super) fn whole_status(control: &Control) -> Status {
         selftest: (deps.self_test.report)().state,
         recorder: recorder.parts,
         history,
+        following,
         certificates: node.certificates,
         process: node.process,
         bouncers: deps.bouncers.list(),

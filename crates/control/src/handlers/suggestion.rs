@@ -17,6 +17,7 @@ use serde::Deserialize;
 use super::events::not_here;
 use super::inquiry::ask_patiently;
 use crate::error::ApiError;
+use crate::handlers::policy_base::stable;
 use crate::inquiry::Asked;
 use crate::router::Control;
 use crate::suggest::{Paperwork, Suggestion};
@@ -40,7 +41,13 @@ pub(crate) async fn suggest(
     let id: RequestId = id.parse().map_err(|e| ApiError::bad_request(format!("{e}")))?;
     let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
     let paperwork = paperwork(&control, id, query)?;
-    suggestion(&control, id, paperwork).await.map(Json)
+    let mut suggestion = suggestion(&control, id, paperwork).await?;
+    // Where what all nodes run cannot be had, there is nothing to add it to: it can be read, and not ordered.
+    suggestion.shown = match stable(&control).await {
+        Ok(base) => suggestion.shown_on(&base.identity()),
+        Err(_) => String::new(),
+    };
+    Ok(Json(suggestion))
 }
 
 /// The narrowest exclusion that would have let a request pass, and what else it would let pass: of the node that served it.

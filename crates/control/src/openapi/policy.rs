@@ -3,8 +3,8 @@
 use super::{Answer, Endpoint, get, of, post};
 use crate::api::{
     ExclusionRow, NewExclusion, NewPolicyChange, Policy, PolicyApproval, PolicyChange, PolicyChecked,
-    PolicyCompare, PolicyContent, PolicyDiffered, PolicyFiles, PolicyHome, PolicyPush, PolicyRejection,
-    PolicyReloaded, PolicyReplay, PolicyRollback, PolicyVersionRow, Replayed,
+    PolicyCompare, PolicyContent, PolicyDiffered, PolicyFiles, PolicyFollower, PolicyFollowing, PolicyHome,
+    PolicyPush, PolicyRejection, PolicyReloaded, PolicyReplay, PolicyRollback, PolicyVersionRow, Replayed,
 };
 
 type Parameters = &'static [(&'static str, &'static str, &'static str, &'static str)];
@@ -16,6 +16,19 @@ const PUBLISHED: Errors = &[
     ("403", "this node may not act for operators, or he may not approve it"),
     ("404", "this node knows no such change"),
     ("409", "the policy was changed meanwhile, the change is over, or another version is on trial"),
+    ("413", "the policy is too large"),
+    ("422", "the policy was refused, with its faults, or too many changes wait"),
+    ("503", "the home of policy cannot be reached, or no room in the ledger"),
+];
+
+const EXCLUDED: Errors = &[
+    ("400", "a malformed order"),
+    ("403", "this node may not act for operators"),
+    ("404", "no node that is known has such a request"),
+    (
+        "409",
+        "the suggestion or its policy is another than what was shown (code `shown_otherwise`), it is not enough (`not_enough`), the policy was changed meanwhile, or another version is on trial",
+    ),
     ("413", "the policy is too large"),
     ("422", "the policy was refused, with its faults, or too many changes wait"),
     ("503", "the home of policy cannot be reached, or no room in the ledger"),
@@ -113,13 +126,27 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
             Answer::Json("200", of::<Vec<PolicyVersionRow>>),
         )
     },
+    get(
+        "/api/v1/policy/followers",
+        "Who keeps a git branch and the fleet's policy in step, as this node heard of them",
+        Answer::Json("200", of::<Vec<PolicyFollower>>),
+    ),
+    Endpoint {
+        body: Some(of::<PolicyFollowing>),
+        errors: &[("400", "a malformed report")],
+        ..post(
+            "/api/v1/policy/followers",
+            "What who keeps a git branch and the policy in step tells of himself; it is shown and decides nothing",
+            Answer::Empty("204"),
+        )
+    },
     Endpoint {
         parameters: &[("version", "path", "string", "a version's number, or `running`: what this node runs")],
         errors: &[
             ("400", "neither a number nor `running`"),
             ("409", "this node's policy is of its command line"),
-            ("422", "that version is not remembered"),
-            ("503", "nobody has its content any more"),
+            ("422", "that version is not remembered, or nobody has its content any more"),
+            ("503", "its content cannot be reached"),
         ],
         ..get(
             "/api/v1/policy/versions/{version}",
@@ -196,7 +223,7 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
     ),
     Endpoint {
         body: Some(of::<NewExclusion>),
-        errors: PUBLISHED,
+        errors: EXCLUDED,
         ..post(
             "/api/v1/exclusions",
             "Add the narrowest exclusion that would have let a request pass to the policy that all nodes run",

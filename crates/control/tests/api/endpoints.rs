@@ -28,6 +28,43 @@ async fn status_tells_node_plan_fleet_and_counters() {
 }
 
 #[tokio::test]
+async fn an_order_about_somebody_whom_policy_exempts_says_that_it_has_no_effect() {
+    let node = Node::start().await;
+    *node.exempt.lock().unwrap() = vec!["127.0.0.0/8".parse().unwrap()];
+    for (order, exempt) in [
+        (json!({ "ip": "127.0.0.1", "for_ms": 60_000, "reason": "test" }), json!("127.0.0.0/8")),
+        (
+            json!({ "prefix": "127.1.0.0/16", "kind": "throttle", "for_ms": 60_000, "reason": "test" }),
+            json!("127.0.0.0/8"),
+        ),
+        (json!({ "prefix": "126.0.0.0/7", "for_ms": 60_000, "reason": "test" }), json!(null)),
+        (json!({ "ip": "127.0.0.1", "kind": "allow", "for_ms": 60_000, "reason": "test" }), json!(null)),
+    ] {
+        let made = node.call("POST", "/api/v1/decisions", Some(order.clone())).await;
+        assert_eq!(made.json()["exempt"], exempt, "{order}: {}", made.text);
+    }
+}
+
+#[tokio::test]
+async fn what_was_announced_and_not_done_is_told_by_the_ledger() {
+    let mut node = Node::start().await;
+    let order = |role: &str| json!({ "name": "bob", "role": role });
+    let added = node.call("POST", "/api/v1/operators", Some(order("viewer"))).await;
+    assert_eq!(added.status, StatusCode::CREATED, "{}", added.text);
+    let again = node.call("POST", "/api/v1/operators", Some(order("owner"))).await;
+    assert_eq!(again.status, StatusCode::CONFLICT, "{}", again.text);
+    let ledger = node.ledger();
+    let told: Vec<&String> = ledger.iter().filter(|entry| entry.contains("operator bob")).collect();
+    assert_eq!(told.len(), 3, "{ledger:?}");
+    assert!(told[0].contains("add operator bob as Viewer") && !told[0].contains("not done"), "{told:?}");
+    assert!(told[1].contains("add operator bob as Owner"), "{told:?}");
+    assert!(
+        told[2].contains("not done: add operator bob as Owner of all apps: there is one of that name"),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
 async fn decisions_are_added_listed_and_undone() {
     let mut node = Node::start().await;
     let order = json!({ "ip": "192.0.2.9", "for_ms": 60_000, "reason": "test" });

@@ -170,12 +170,12 @@ impl Node {
         let bouncers = ApiKeys::load(&dir.path().join("bouncers.json")).unwrap();
         let bouncers = Arc::new(Bouncers::new(bouncers));
         let exempt: Arc<Mutex<Vec<Prefix>>> = Arc::default();
-        let exempted = Arc::clone(&exempt);
+        let (lapi_exempted, exempted) = (Arc::clone(&exempt), Arc::clone(&exempt));
         let lapi = phalanx_control::lapi_router(LapiDeps {
             bouncers: Arc::clone(&bouncers),
             fleet: fleet.clone(),
             clock: Arc::clone(&clock),
-            exempt: Box::new(move || exempted.lock().unwrap().clone()),
+            exempt: Box::new(move || lapi_exempted.lock().unwrap().clone()),
             place: Box::new(|_| (None, None)),
         });
         let ahead = Arc::new(Ahead::default());
@@ -210,6 +210,7 @@ impl Node {
             delegate: None,
             bouncers,
             imports: Vec::new(),
+            exempt: Box::new(move || exempted.lock().unwrap().clone()),
             lapi_listen: "127.0.0.1:8901".parse().ok(),
             bundles: Box::new(|files, entry| {
                 let known = files.contains_key(&entry);

@@ -13,7 +13,7 @@ use phalanx_decide::rate::path::{Separators, normalise};
 use phalanx_model::RequestHead;
 use phalanx_model::limits::ROUTE_DEPTH_MAX;
 use phalanx_policy::PathPattern;
-use phalanx_policy::route::{ClientScheme, FieldIs, When};
+use phalanx_policy::route::{ClientScheme, Ends, FieldIs, Rest, When};
 
 /// What a route is looked for by.
 #[derive(Debug, Clone, Copy)]
@@ -56,27 +56,6 @@ struct Known {
     matched: Cell<u64>,
 }
 
-/// What may follow in the path, in the order in which routes of one node are tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Ends {
-    /// Nothing.
-    Here,
-    /// A slash.
-    WithSlash,
-    /// A slash, and anything.
-    Below,
-    /// Nothing, or a slash and anything.
-    HereOrBelow,
-}
-
-/// What follows in a path after a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rest {
-    Nothing,
-    Slash,
-    More,
-}
-
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Edge {
     from: u32,
@@ -102,14 +81,7 @@ impl RouteTable {
         let mut table = Self { edges, nodes, patterns, ignore_case: false };
         for (route, when) in routes {
             table.ignore_case |= when.ignore_case;
-            let node = table.node_of(&when);
-            let slash = when.path.len() > 1 && when.path.ends_with('/');
-            let ends = match (when.exact, slash) {
-                (true, false) => Ends::Here,
-                (true, true) => Ends::WithSlash,
-                (false, true) => Ends::Below,
-                (false, false) => Ends::HereOrBelow,
-            };
+            let (node, ends) = (table.node_of(&when), when.ends());
             let pattern = when.pattern.as_ref().map(|pattern| table.place_of(pattern));
             let when = (!when.is_path_only()).then(|| Box::new(when));
             if let Some(candidates) = table.nodes.get_mut(node as usize) {
@@ -134,13 +106,9 @@ impl RouteTable {
 
     fn node_of(&mut self, when: &When) -> u32 {
         let mut node = 0;
-        for segment in when.segments() {
-            let mut segment = segment.as_bytes().to_vec();
-            if when.ignore_case {
-                segment.make_ascii_lowercase();
-            }
+        for segment in when.node() {
             let next = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
-            let edge = Edge { from: node, segment: segment.into() };
+            let edge = Edge { from: node, segment: segment.into_bytes().into() };
             node = *self.edges.entry(edge).or_insert(next);
             if node == next {
                 self.nodes.push(Vec::new());
@@ -223,11 +191,7 @@ impl RouteTable {
             let end = memchr::memchr(b'/', left).unwrap_or(left.len());
             let (segment, after) = left.split_at_checked(end).unwrap_or((left, b""));
             let Some(next) = self.edges.get(&EdgeTo { from: node, segment }) else { break };
-            let rest = match after {
-                [] => Rest::Nothing,
-                [_] => Rest::Slash,
-                _ => Rest::More,
-            };
+            let rest = Rest::of(after);
             left = after.strip_prefix(b"/").unwrap_or_default();
             node = *next;
             depth += 1;
@@ -266,17 +230,6 @@ impl Known {
         self.tried.set(self.tried.get() | bit);
         self.matched.set(self.matched.get() | if matches { bit } else { 0 });
         matches
-    }
-}
-
-impl Ends {
-    fn fits(self, rest: Rest) -> bool {
-        match self {
-            Self::Here => rest == Rest::Nothing,
-            Self::WithSlash => rest == Rest::Slash,
-            Self::Below => rest != Rest::Nothing,
-            Self::HereOrBelow => true,
-        }
     }
 }
 

@@ -374,7 +374,7 @@ impl Shared {
         };
         match tokio::time::timeout(FETCH_TIME_MAX, self.engine.blob_get(hash)).await {
             Ok(Ok(Some(bytes))) => Ok(bytes),
-            Ok(Ok(None)) => Err("nobody has its content".into()),
+            Ok(Ok(None)) => Err(CONTENT_GONE.into()),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("its content comes too slowly".into()),
         }
@@ -414,3 +414,5 @@ const FETCH_TIME_MAX: Duration = Duration::from_secs(30);
 const PIN: &str = "policy record";
 const FAULT: &str = "policy record";
 const MISSING: &str = "policy bundle";
+/// What the engine says of a version that was deleted from the store.
+pub(super) const CONTENT_GONE: &str = "nobody has its content";

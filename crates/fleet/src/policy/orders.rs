@@ -13,7 +13,7 @@ use phalanx_model::{Author, AuthorRole};
 use phalanx_trust::{Refusal, SignedRecord, TrustError, valid_name};
 
 use super::bundle::{Bundle, Manifest, Reader, SCHEMA as BUNDLE_SCHEMA};
-use super::follow::open_record;
+use super::follow::{CONTENT_GONE, open_record};
 use super::judge::{self, Judgement};
 use super::origin::{Maker, Origin, PolicyResult};
 use super::record::{BundleRef, PolicyRecord, SCHEMA, Stage, Trial};
@@ -72,8 +72,11 @@ impl FleetHandle {
         let mut links = record.chain.iter().chain([&record.stable]);
         let link = links.find(|link| link.version == version);
         let link = link.ok_or(FleetError::Impossible(FORGOTTEN))?.clone();
-        let bundle = self.shared.open_bundle(&link).await?;
-        Ok((link, bundle))
+        match self.shared.open_bundle(&link).await {
+            // It stays so, unlike a store that cannot be reached.
+            Err(FleetError::Unreachable(why)) if why == CONTENT_GONE => Err(FleetError::Impossible(UNKEPT)),
+            bundle => Ok((link, bundle?)),
+        }
     }
 
     /// Makes a policy the fleet's, for all nodes or for those that try it. The caller has seen to it that it compiles.
@@ -477,6 +480,7 @@ impl Shared {
     }
 }
 
+const UNKEPT: &str = "nobody has the content of that version any more";
 const FORGOTTEN: &str =
     "that version is not among those that are remembered; `phalanx policy history` lists them";
 /// How long a record counts. Nodes that run its policy go on when it is over; only who comes new would not get it. Control nodes sign it

@@ -464,6 +464,21 @@ async fn speak(client: &async_nats::Client) {
     client.flush().await.unwrap();
 }
 
+/// Waits until a link has heard that somebody at its other end listens: what is published before goes nowhere.
+async fn crosses(from: &async_nats::Client, heard: &mut async_nats::Subscriber) {
+    for _ in 0..100 {
+        from.publish("phx.hb.fra.probe", "".into()).await.unwrap();
+        from.flush().await.unwrap();
+        let message = tokio::time::timeout(Duration::from_millis(100), heard.next()).await;
+        if message.is_ok_and(|message| {
+            message.is_some_and(|message| message.subject.as_str() == "phx.hb.fra.probe")
+        }) {
+            return;
+        }
+    }
+    panic!("nothing crosses the link");
+}
+
 /// Counts raw events among what is heard, until all heartbeats that were published with them are.
 async fn raw_until_all_beats(heard: &mut async_nats::Subscriber) -> usize {
     let (mut raw, mut beats) = (0, 0);
@@ -501,6 +516,7 @@ async fn raw_events_never_leave_their_site() {
     }
     // Nor does one come in.
     let (_hears, mut beats) = listener(&edge, &fra.server.url(), "phx.hb.>").await;
+    crosses(&rogue_client, &mut beats).await;
     speak(&rogue_client).await;
     assert_eq!(raw_until_all_beats(&mut beats).await, 0);
     let nothing = tokio::time::timeout(Duration::from_millis(200), near.next()).await;

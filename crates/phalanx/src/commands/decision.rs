@@ -180,7 +180,7 @@ fn add(args: &AddArgs) -> anyhow::Result<()> {
     if args.admin.json {
         return print::json(&answer);
     }
-    let DecisionMade { decision: made, refuses } = serde_json::from_value(answer)?;
+    let DecisionMade { decision: made, refuses, exempt } = serde_json::from_value(answer)?;
     print::text(&format!(
         "{} of {} for {}, id {}\n",
         made.kind.name(),
@@ -197,6 +197,11 @@ fn add(args: &AddArgs) -> anyhow::Result<()> {
     }
     if let Some(share) = refuses {
         print::text(&format!("note: it refuses {share}\n"))?;
+    }
+    if let Some(network) = exempt {
+        print::text(&format!(
+            "note: it has no effect here: the policy exempts {network} (`allow`, `operator_networks` or `trust_forwarded`)\n"
+        ))?;
     }
     Ok(())
 }

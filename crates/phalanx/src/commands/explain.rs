@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use phalanx_control::inquiry::RedactedRequest;
-use phalanx_model::{AccessEvent, Reason, Recall, RequestId, RuleMatch, Signal};
+use phalanx_model::{AccessEvent, Action, Reason, Recall, RequestId, RuleMatch, Signal};
 use phalanx_record::escape::for_terminal;
 use phalanx_record::{Explanation, rfc3339};
 
@@ -19,10 +19,19 @@ use crate::client::{AdminArgs, Client, is_refused};
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ExplainArgs {
     /// The request's id, as the blocked visitor saw it
-    #[arg(value_name = "REQUEST_ID")]
+    #[arg(value_name = "REQUEST_ID", value_parser = request_id)]
     id: RequestId,
     #[command(flatten)]
     admin: AdminArgs,
+}
+
+/// An id as visitors send it: with blanks around it, in a sentence, or in the address of a page.
+fn request_id(text: &str) -> Result<RequestId, String> {
+    let mut words = text.split(|c: char| !c.is_ascii_alphanumeric());
+    let found = words.find_map(|word| word.parse().ok());
+    found.ok_or_else(|| {
+        "no id of a request is in it: one has 26 letters and digits, as on the block page".to_owned()
+    })
 }
 
 /// Tells why a request was refused.
@@ -40,6 +49,9 @@ pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
             let recalls: Vec<Recall> = serde_json::from_value(client.get("recalls")?)?;
             let ended = recalls.iter().find(|recall| recall.ends(decision));
             explanation.summary.extend(ended.map(print::recall));
+        }
+        for step in &mut explanation.next {
+            step.command.push_str(&args.admin.flags());
         }
         // What goes into a pipe is searched and cut by line: there it stays whole.
         let columns = if std::io::stdout().is_terminal() { TERMINAL_COLUMNS } else { usize::MAX };
@@ -79,6 +91,11 @@ fn elsewhere(client: &Client, args: &ExplainArgs, told: anyhow::Error) -> anyhow
         ("led to", request.led_to.join(", ")),
     ] {
         page.fact(name, &value);
+    }
+    if !request.rule_ids.is_empty() && request.action != Action::Allow {
+        page.out.push_str("\nnext\n");
+        page.entry("  ", "propose the narrowest exclusion that lets it pass:");
+        page.value("    ", &format!("phalanx waf suggest {}{}", request.id, args.admin.flags()));
     }
     print::text(&page.out)?;
     Ok(ExitCode::SUCCESS)
@@ -287,6 +304,22 @@ mod tests {
 
     fn explanation() -> Explanation {
         serde_json::from_str(include_str!("../../testdata/explain.json")).unwrap()
+    }
+
+    #[test]
+    fn an_id_is_found_in_what_a_visitor_sends() {
+        let id = "01M8E459NF0QJ5YB4T1CHW2KXQ";
+        for text in [
+            id,
+            " 01m8e459nf0qj5yb4t1chw2kxq\n",
+            "https://shop.example/?id=01M8E459NF0QJ5YB4T1CHW2KXQ&x",
+            "Request 01M8E459NF0QJ5YB4T1CHW2KXQ.",
+        ] {
+            assert_eq!(request_id(text).unwrap().to_string(), id, "{text}");
+        }
+        for text in ["", "01M8E459NF0QJ5YB4T1CHW2KX", &"A".repeat(5_000)] {
+            assert!(request_id(text).unwrap_err().starts_with("no id of a request"), "{text}");
+        }
     }
 
     #[test]

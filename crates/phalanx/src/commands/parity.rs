@@ -75,6 +75,8 @@ const TABLE: &[(&str, &str, By)] = &[
         "/api/v1/policy/diff",
         Browsers("`phalanx policy diff` compares files and versions where it runs"),
     ),
+    ("get", "/api/v1/policy/followers", Commands(&["policy drift"])),
+    ("post", "/api/v1/policy/followers", Commands(&["policy follow"])),
     ("get", "/api/v1/policy/changes", Commands(&["policy changes"])),
     ("post", "/api/v1/policy/changes", Commands(&["policy propose", "policy apply"])),
     ("get", "/api/v1/policy/changes/{id}", Commands(&["policy change"])),

@@ -19,7 +19,7 @@ use phalanx_record::escape::for_terminal;
 use serde::Serialize;
 
 use super::repository::Git;
-use super::{policy_change, policy_history, print};
+use super::{policy_change, policy_history, print, status};
 use crate::client::{AdminArgs, Client};
 
 /// Which commit.
@@ -101,9 +101,14 @@ pub(super) fn order(
     })
 }
 
-/// What the history says of where a commit's policy came from.
+/// Where a commit's policy comes from, as we say it.
 pub(super) fn source(commit: &str) -> String {
     format!("commit {commit}")
+}
+
+/// Whether that is what somebody said of a version or change; nodes of earlier versions do not tell a claim apart.
+pub(super) fn is_source(told: &str, commit: &str) -> bool {
+    told.strip_suffix(PolicyVersionRow::CLAIMED).unwrap_or(told) == source(commit)
 }
 
 /// Says whether a node runs what a commit says. Exit code 0: it does; 1: something differs.
@@ -135,6 +140,10 @@ pub(crate) fn drift(args: &DriftArgs) -> anyhow::Result<ExitCode> {
         print::json(&drift)?;
     } else {
         print::text(&words(&drift))?;
+        // A node of an earlier version has no such list.
+        if let Ok(followers) = client.get("policy/followers") {
+            print::text(&status::following(&serde_json::from_value::<Vec<_>>(followers)?, print::now_ms()))?;
+        }
     }
     Ok(if drift.same { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

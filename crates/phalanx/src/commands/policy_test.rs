@@ -273,7 +273,8 @@ fn came(rehearsed: &Rehearsed) -> Came {
 /// Why, as `phalanx explain` says it; what it says of the reply is left out, for nobody got one.
 fn explained(rehearsed: Rehearsed) -> Vec<String> {
     let Rehearsed { access, signals, faults, .. } = rehearsed;
-    let record = RecordedRequest { site: "".into(), node: "".into(), access: *access, signals, faults };
+    let record =
+        RecordedRequest { site: "".into(), node: "".into(), access: *access, signals, faults, like: None };
     let mut words = Explanation::new(record, Vec::new()).summary;
     words.drain(..words.len().min(1));
     words

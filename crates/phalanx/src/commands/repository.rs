@@ -79,7 +79,7 @@ impl Git {
     }
 
     /// Its files, with the ids of their bytes. One with a link or a module in it is refused: what is behind that is not in the commit.
-    fn files(&self) -> anyhow::Result<BTreeMap<PathBuf, String>> {
+    pub(super) fn files(&self) -> anyhow::Result<BTreeMap<PathBuf, String>> {
         let mut list = self.command(&["ls-tree", "-r", "-l", "-z", "--full-tree", &self.commit]);
         let listed = bounded(&mut list, &[], LISTING_BYTES_MAX)
             .with_context(|| format!("the files of commit {} cannot be listed", self.commit))?;

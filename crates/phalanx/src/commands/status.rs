@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 use phalanx_control::api::{
-    App, Bouncer, Certificate, ClassCount, Counters, Import, Learning, Load, Member, MemberPolicy, RateLimit,
-    SelfTestState, Status, Usual,
+    App, Bouncer, Certificate, ClassCount, Counters, Import, Learning, Load, Member, MemberPolicy,
+    PolicyFollower, RateLimit, SelfTestState, Status, Usual,
 };
 use phalanx_control::copies::HistoryCopies;
 use phalanx_control::fixes::Fix;
@@ -104,6 +104,7 @@ fn words(status: &Status) -> String {
     }
     out.push_str(&members(&status.fleet.members, status.now_ms));
     out.push_str(&copies(&status.history));
+    out.push_str(&following(&status.following, status.now_ms));
     out.push_str(&learning(&status.learning));
     out.push_str(&imports(&status.imports, status.now_ms));
     out.push_str(&certificates(&status.certificates, status.now_ms));
@@ -144,6 +145,30 @@ fn copies(history: &HistoryCopies) -> String {
     for one in history.copies_of.iter().filter(|one| one.missed > 0) {
         let node = for_terminal(&one.node);
         out.push_str(&format!("\n           {node} had deleted {} rows before they were copied", one.missed));
+    }
+    if !out.is_empty() {
+        out.push('\n');
+    }
+    out
+}
+
+/// Who keeps a git branch and the policy in step; nothing where nobody does.
+pub(super) fn following(followers: &[PolicyFollower], now_ms: u64) -> String {
+    let mut out = String::new();
+    for one in followers {
+        let said = &one.said;
+        let state = if one.silent { "NOT heard any more" } else { said.state.words() };
+        let behind = match said.behind {
+            0 => String::new(),
+            behind => format!(", {behind} versions behind"),
+        };
+        let ago = print::duration(now_ms.saturating_sub(one.at_ms));
+        let line = format!("git        {}: {state}, version {}{behind}, {ago} ago", said.name, said.version);
+        out.push_str(&format!("\n{}", for_terminal(&line)));
+        if !said.state.is_well() {
+            let first = said.words.lines().next().unwrap_or_default();
+            out.push_str(&format!("\n           {}", for_terminal(first)));
+        }
     }
     if !out.is_empty() {
         out.push('\n');

@@ -36,6 +36,9 @@ pub(crate) struct SuggestArgs {
     /// Add it to the policy of all nodes, as `phalanx policy propose` would; needs --owner and --reason
     #[arg(long, requires = "owner", requires = "reason")]
     apply: bool,
+    /// The hash of what you looked at, as `phalanx waf suggest` tells it; needed where it is of more than single values at single paths
+    #[arg(long, value_name = "HASH", requires = "apply")]
+    shown: Option<String>,
     /// Apply it although the request would still be refused, or nobody knows that it would not
     #[arg(long, requires = "apply")]
     although_not_enough: bool,
@@ -56,8 +59,13 @@ pub(crate) struct SuggestArgs {
 pub(crate) fn run(args: &SuggestArgs) -> anyhow::Result<ExitCode> {
     let client = Client::new(&args.admin)?;
     if let (true, Some(owner), Some(reason)) = (args.apply, &args.owner, &args.reason) {
+        let shown = match &args.shown {
+            Some(shown) => shown.clone(),
+            None => narrow_enough(client.get_patiently(&path_of(args))?)?,
+        };
         let order = NewExclusion {
             request: args.id,
+            shown,
             expires_ms: print::now_ms().saturating_add(u64::from(args.days) * DAY_MS),
             owner: owner.clone(),
             reason: reason.clone(),
@@ -69,13 +77,7 @@ pub(crate) fn run(args: &SuggestArgs) -> anyhow::Result<ExitCode> {
         let answer = client.post_patiently("exclusions", &serde_json::to_value(order)?)?;
         return super::policy_change::tell(&args.admin, answer);
     }
-    let mut path = format!("events/{}/suggestion?days={}", args.id, args.days);
-    for (key, value) in [("owner", &args.owner), ("reason", &args.reason)] {
-        if let Some(value) = value {
-            path.push_str(&format!("&{key}={}", encoded(value)));
-        }
-    }
-    let answer = client.get_patiently(&path)?;
+    let answer = client.get_patiently(&path_of(args))?;
     let suggestion: Suggestion = serde_json::from_value(answer.clone())?;
     if let Some(file) = &args.write {
         let text =
@@ -90,6 +92,29 @@ pub(crate) fn run(args: &SuggestArgs) -> anyhow::Result<ExitCode> {
         print::text(&words(&suggestion, args.write.as_ref()))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the suggestion is asked for.
+fn path_of(args: &SuggestArgs) -> String {
+    let mut path = format!("events/{}/suggestion?days={}", args.id, args.days);
+    for (key, value) in [("owner", &args.owner), ("reason", &args.reason)] {
+        if let Some(value) = value {
+            path.push_str(&format!("&{key}={}", encoded(value)));
+        }
+    }
+    path
+}
+
+/// The hash of a suggestion that may be applied unseen.
+fn narrow_enough(answer: serde_json::Value) -> anyhow::Result<String> {
+    let suggestion: Suggestion = serde_json::from_value(answer)?;
+    if suggestion.is_of_single_values() {
+        return Ok(suggestion.shown);
+    }
+    anyhow::bail!(
+        "the exclusion is of more than single values at single paths, so it is not applied unseen. Look at it, and say what you saw:\n\n{}",
+        words(&suggestion, None)
+    )
 }
 
 /// Arguments of `waf exclusions`.
@@ -169,6 +194,12 @@ fn words(suggestion: &Suggestion, written: Option<&PathBuf>) -> String {
         }
     }
     suggestion.warnings.iter().for_each(|warning| say(&format!("warning: {warning}.")));
+    if !suggestion.shown.is_empty() {
+        out.push_str(&format!(
+            "# to apply what is shown here: --apply --shown {}\n",
+            for_terminal(&suggestion.shown)
+        ));
+    }
     out.push('\n');
     out.push_str(&suggestion.toml);
     if let Some(file) = written {

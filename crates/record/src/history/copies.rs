@@ -143,6 +143,24 @@ impl Copies {
         })
     }
 
+    /// Forgets nodes of which no row is left, but for those that are known. Who comes back is read from its beginning.
+    pub fn forget_empty(&self, known: &[String]) -> Result<(), RecordError> {
+        self.changed(|transaction| {
+            let empty: Vec<(i64, String)> = transaction
+                .prepare_cached("SELECT origin, node FROM origins WHERE rows = 0")?
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<rusqlite::Result<_>>()?;
+            for (origin, _) in empty.iter().filter(|(_, node)| !known.contains(node)) {
+                for table in ["marks", "floors", "origins"] {
+                    transaction
+                        .prepare_cached(&format!("DELETE FROM {table} WHERE origin = ?1"))?
+                        .execute([origin])?;
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// What is kept of a node, for another control node that has it up to a mark.
     pub fn batch_after(
         &self,
@@ -377,6 +395,23 @@ impl Copies {
         }
     }
 
+    /// Changes all of it, or nothing.
+    fn changed(
+        &self,
+        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> Result<(), RecordError> {
+        let mut slot = self.connection.lock();
+        let changed = self.open_in(&mut slot).and_then(|connection| {
+            let transaction = connection.transaction()?;
+            change(&transaction)?;
+            Ok(transaction.commit()?)
+        });
+        if let Err(error) = &changed {
+            self.mend(&mut slot, error);
+        }
+        changed
+    }
+
     fn connected<T>(&self, ask: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, RecordError> {
         let mut slot = self.connection.lock();
         let asked = self.open_in(&mut slot).and_then(|connection| Ok(ask(connection)?));
@@ -428,6 +463,16 @@ impl Copies {
 impl std::fmt::Debug for Copies {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Copies").field("path", &self.shared.path).finish_non_exhaustive()
+    }
+}
+
+impl History {
+    /// In copies: the nodes of which there are rows.
+    pub fn copied_nodes(&self) -> Result<Vec<String>, RecordError> {
+        self.with_connection(|connection| {
+            let mut statement = connection.prepare_cached("SELECT node FROM origins WHERE rows > 0")?;
+            statement.query_map([], |row| row.get(0))?.collect()
+        })
     }
 }
 

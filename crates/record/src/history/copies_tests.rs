@@ -250,6 +250,25 @@ fn rows_that_a_node_deleted_before_they_were_read_are_counted() {
 }
 
 #[test]
+fn a_node_that_is_gone_and_of_which_nothing_is_left_is_forgotten_and_no_other() {
+    let (dir, sealer) = (tempfile::tempdir().unwrap(), sealer());
+    let reader = copies(dir.path(), &sealer, 1 << 30);
+    let empty = || SpoolBatch { epoch: 5, after: 0, upto: 3, last: 3, rows: Vec::new() };
+    for node in ["gone", "here"] {
+        reader.take(node, None, &empty()).unwrap();
+    }
+    reader.take("b", None, &SpoolBatch { rows: one_row("b"), upto: 1, last: 1, ..empty() }).unwrap();
+    reader.forget_empty(&["here".to_owned()]).unwrap();
+    let left: Vec<String> = reader.nodes().unwrap().into_iter().map(|one| one.node).collect();
+    assert_eq!(left, ["b", "here"]);
+    assert_eq!(reader.mark("gone", None).unwrap(), Mark::default());
+    assert_eq!(reader.mark("here", None).unwrap().seq, 3);
+    // It comes back under its name.
+    reader.take("gone", None, &empty()).unwrap();
+    assert_eq!(reader.mark("gone", None).unwrap().seq, 3);
+}
+
+#[test]
 fn a_node_writes_requests_that_it_served_and_no_others() {
     let (dir, sealer) = (tempfile::tempdir().unwrap(), sealer());
     let reader = copies(dir.path(), &sealer, 1 << 30);
@@ -391,7 +410,7 @@ fn requests_of_one_node_are_found_among_those_of_others_in_bounded_steps() {
         store.write(&batch, 1).unwrap();
         drain(&History::new(store.shared(), None), &reader, node, 40_000);
     }
-    let history = reader.history();
+    let history = reader.history().passing_over(100);
     let node_tags = Some(vec![node_tag("fra", "nobody"), node_tag("fra", "rare")]);
     let mut filter = Filter { node_tags, ..Filter::default() };
     let mut pages = Vec::new();

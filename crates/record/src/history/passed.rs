@@ -1,4 +1,5 @@
-//! Requests that were passed on: they are in the access log only, and found there by their id.
+//! Requests that are in the access log only, and found there by their id: those that were passed on, and most of many that were
+//! stopped alike.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
@@ -6,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use phalanx_model::{AccessEvent, RequestId};
+use phalanx_model::{AccessEvent, Reason, RequestId};
 use serde_json::{Map, Value, json};
 
 use crate::RecordError;
@@ -22,14 +23,41 @@ pub(crate) struct PassedLog {
     node_tag: u16,
 }
 
+/// A request of the log, and what stopped it, as far as the log names it.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Logged {
+    pub(crate) record: RecordedRequest,
+    pub(crate) cause: Option<Cause>,
+}
+
+/// What the log names by no more than this: the whole of it is with another request that it stopped.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The decision with this id.
+    Decision(String),
+    /// The rate limit of this name.
+    RateLimit(String),
+}
+
+impl Cause {
+    /// Whether this is the whole of it.
+    pub(crate) fn is(&self, reason: &Reason) -> bool {
+        match (self, reason) {
+            (Self::Decision(id), Reason::Decision { decision }) => decision.id.to_string() == *id,
+            (Self::RateLimit(name), Reason::RateLimit(excess)) => *excess.limit == **name,
+            _ => false,
+        }
+    }
+}
+
 impl PassedLog {
     pub(crate) fn new(path: PathBuf, files_max: usize, node_tag: u16) -> Self {
         Self { path, files_max, node_tag }
     }
 
-    /// The passed request with this id. Reads the log from its newest file back to where it was written last before the request came; lines that
+    /// The request with this id. Reads the log from its newest file back to where it was written last before the request came; lines that
     /// are no JSON, as in other formats, are passed over.
-    pub(crate) fn request(&self, id: RequestId) -> Result<Option<RecordedRequest>, RecordError> {
+    pub(crate) fn request(&self, id: RequestId) -> Result<Option<Logged>, RecordError> {
         if id.node_tag() != self.node_tag {
             return Ok(None);
         }
@@ -75,12 +103,13 @@ fn line_with(file: File, asked: &[u8]) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// A line of the access log, as the request that it was written of.
-fn read(line: &[u8]) -> Option<RecordedRequest> {
+fn read(line: &[u8]) -> Option<Logged> {
     let Value::Object(mut line) = serde_json::from_slice(line).ok()? else { return None };
     if line.get("log")? != "access" {
         return None;
     }
     let (site, node) = (text(&line, "site")?, text(&line, "node")?);
+    let cause = cause(&line);
     let verdict = json!({
         "action": line.remove("action")?,
         "reason": reason(&line),
@@ -92,14 +121,24 @@ fn read(line: &[u8]) -> Option<RecordedRequest> {
         line.insert("trace".into(), trace);
     }
     let access: AccessEvent = serde_json::from_value(Value::Object(line)).ok()?;
-    Some(RecordedRequest { site, node, access, signals: Vec::new(), faults: Vec::new() })
+    let record = RecordedRequest { site, node, access, signals: Vec::new(), faults: Vec::new(), like: None };
+    Some(Logged { record, cause })
+}
+
+fn cause(line: &Map<String, Value>) -> Option<Cause> {
+    let detail = line.get("detail")?.as_str()?.to_owned();
+    match line.get("reason")?.as_str()? {
+        "decision" => Some(Cause::Decision(detail)),
+        "rate_limit" => Some(Cause::RateLimit(detail)),
+        _ => None,
+    }
 }
 
 fn text(line: &Map<String, Value>, key: &str) -> Option<Arc<str>> {
     line.get(key)?.as_str().map(Arc::from)
 }
 
-/// Why it was passed on. The log names a decision by its id only, and one that lets pass says no more than that nothing spoke against it.
+/// Why, as far as the log says it whole. What it names only is the [`cause`].
 fn reason(line: &Map<String, Value>) -> Value {
     let detail = || line.get("detail").cloned().unwrap_or_default();
     match line.get("reason").and_then(Value::as_str) {
@@ -130,7 +169,7 @@ mod tests {
 
     use super::*;
     use crate::access_log;
-    use phalanx_model::{Reason, Verdict};
+    use phalanx_model::Verdict;
 
     fn event(n: u64) -> AccessEvent {
         let id = RequestId::from_parts(1_767_571_200_000 + n, 7, n);
@@ -166,8 +205,8 @@ mod tests {
         let log = PassedLog::new(path, 5, 7);
         for n in [6, 2] {
             let found = log.request(event(n).id).unwrap().unwrap();
-            assert_eq!(found.access, event(n));
-            assert_eq!((&*found.site, &*found.node), ("fra", "edge-1"));
+            assert_eq!((found.record.access, found.cause), (event(n), None));
+            assert_eq!((&*found.record.site, &*found.record.node), ("fra", "edge-1"));
         }
         assert_eq!(log.request(event(9).id).unwrap(), None);
     }

@@ -12,7 +12,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use serde::{Deserialize, Serialize};
 
-use super::passed::PassedLog;
+use super::passed::{Cause, Logged, PassedLog};
 use super::store::action_code;
 use super::{Shared, body_context, consequence_context, is_damage, schema};
 use crate::RecordError;
@@ -26,6 +26,8 @@ pub struct History {
     idle: Arc<Mutex<Vec<(u64, Connection)>>>,
     /// Where the access log is a file that can be read back.
     passed: Option<PassedLog>,
+    /// Requests of other nodes that one call passes over.
+    passed_over_max: usize,
 }
 
 /// Which requests to return. Everything given must hold.
@@ -112,7 +114,14 @@ pub struct Found {
 
 impl History {
     pub(crate) fn new(shared: Arc<Shared>, passed: Option<PassedLog>) -> Self {
-        Self { shared, idle: Arc::default(), passed }
+        Self { shared, idle: Arc::default(), passed, passed_over_max: PASSED_OVER_MAX }
+    }
+
+    /// The same, which passes over so many requests of nodes that were not asked about before it says where to go on.
+    #[must_use]
+    pub fn passing_over(mut self, most: usize) -> Self {
+        self.passed_over_max = most.max(1);
+        self
     }
 
     /// Recorded requests, newest first.
@@ -139,7 +148,7 @@ impl History {
                 let id: String = row.get(0)?;
                 if !served(filter, &id) {
                     passed_over += 1;
-                    if passed_over == PASSED_OVER_MAX {
+                    if passed_over == self.passed_over_max {
                         found.next = id.parse().ok();
                         break;
                     }
@@ -169,7 +178,8 @@ impl History {
         serde_json::from_slice(&plain).ok()
     }
 
-    /// One request by its id: refused or flagged, or passed on and still in the access log.
+    /// One request by its id: refused or flagged, or still in the access log, as those are that were passed on, and most of many that were
+    /// stopped alike.
     pub fn request(&self, id: RequestId) -> Result<Option<RecordedRequest>, RecordError> {
         let text = id.to_string();
         let body: Option<Vec<u8>> = self.with_connection(|connection| {
@@ -178,9 +188,29 @@ impl History {
         })?;
         match (body, &self.passed) {
             (Some(body), _) => self.open_request(&text, &body).map(Some),
-            (None, Some(log)) => log.request(id),
+            (None, Some(log)) => match log.request(id)? {
+                Some(Logged { record, cause: Some(cause) }) if record.is_stopped() => {
+                    self.completed(record, &cause).map(Some)
+                }
+                logged => Ok(logged.map(|logged| logged.record)),
+            },
             (None, None) => Ok(None),
         }
+    }
+
+    /// A request of many alike, with the reason that is kept with one of them: the newest before it, of its client if there is one. It stays
+    /// without one if none is left.
+    fn completed(&self, mut record: RecordedRequest, cause: &Cause) -> Result<RecordedRequest, RecordError> {
+        for client in [Some(record.access.client), None] {
+            let filter = Filter { before: Some(record.id()), client, limit: ALIKE_MAX, ..Filter::default() };
+            let found = self.recent(&filter)?;
+            if let Some(one) = found.into_iter().find(|one| cause.is(&one.access.verdict.reason)) {
+                record.like = Some(one.id());
+                record.access.verdict.reason = one.access.verdict.reason;
+                break;
+            }
+        }
+        Ok(record)
     }
 
     /// What followed from a request, in order.
@@ -393,9 +423,11 @@ const TAG_AT: usize = 11;
 const TAG_LENGTH: usize = 3;
 
 /// Requests of other nodes that one call passes over: about a third of a second.
-const PASSED_OVER_MAX: usize = if cfg!(test) { 100 } else { 200_000 };
+const PASSED_OVER_MAX: usize = 200_000;
 
 const PAGE_DEFAULT: usize = 50;
+/// Requests that are opened for the reason of one like them, of its client and of all: some milliseconds.
+const ALIKE_MAX: usize = 100;
 
 /// Looking up so many costs about as much as going through the facts of a million requests (measured by the example `history`).
 const USUAL_RULE_REQUESTS: i64 = 100_000;

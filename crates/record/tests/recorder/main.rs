@@ -151,6 +151,35 @@ fn what_followed_from_a_request_explains_it() {
     recorder.stop();
 }
 
+#[test]
+fn of_many_stopped_alike_each_is_explained_by_one_that_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (recorder, lanes) = start(settings(dir.path()));
+    let decision = Arc::new(decision(Actor::ip(access(1).client)));
+    let challenged = |n, reason| {
+        let mut access = access(n);
+        access.verdict =
+            phalanx_model::Verdict { action: Action::Challenge, ..phalanx_model::Verdict::deny(reason, 403) };
+        access
+    };
+    let by = |decision: &Arc<phalanx_model::Decision>| Reason::Decision { decision: Arc::clone(decision) };
+    let other = Arc::new(phalanx_model::Decision { id: id(51), ..(*decision).clone() });
+    lanes.security(security(challenged(1, by(&decision)), Vec::new()));
+    lanes.access(Box::new(challenged(2, by(&decision))));
+    lanes.access(Box::new(challenged(3, by(&other))));
+    let history = recorder.history();
+    recorder.stop();
+    let explained = |n| Explanation::new(history.request(id(n)).unwrap().unwrap(), Vec::new());
+    let (kept, repeated, lost) = (explained(1), explained(2), explained(3));
+    assert_eq!((repeated.decision.as_ref(), repeated.like), (kept.decision.as_ref(), Some(id(1))));
+    assert_eq!(repeated.summary[1], kept.summary[1]);
+    let steps = |one: &Explanation| one.next.iter().map(|step| step.command.clone()).collect::<Vec<_>>();
+    assert!(steps(&repeated).contains(&format!("phalanx decision delete {}", decision.id)));
+    // What nobody kept is not known, which is not the same as that there was nothing.
+    assert!(lost.summary[1].starts_with("A standing decision or a limit stopped it"), "{:?}", lost.summary);
+    assert!(steps(&lost).iter().any(|step| step == "phalanx decision list"), "{:?}", lost.next);
+}
+
 fn decision(actor: Actor) -> phalanx_model::Decision {
     phalanx_model::Decision {
         id: id(50),

@@ -1,6 +1,6 @@
 //! Versions of policy as commits: trees by way of an index of their own, so that neither the repository's index nor a work tree is touched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -36,7 +36,7 @@ pub(super) fn tree_of(git: &Git) -> anyhow::Result<String> {
 pub(super) fn tree(
     git: &Git,
     parent: Option<&str>,
-    before: &BTreeMap<PathBuf, Vec<u8>>,
+    before: &BTreeSet<PathBuf>,
     files: &BTreeMap<PathBuf, Vec<u8>>,
 ) -> anyhow::Result<String> {
     let folder = Folder::new()?;
@@ -45,7 +45,7 @@ pub(super) fn tree(
     run(&["read-tree", parent.unwrap_or("--empty")], &[])?;
     let mut entries = Vec::new();
     let none = "0".repeat(parent.map_or(40, str::len));
-    for path in before.keys().filter(|path| !files.contains_key(*path)) {
+    for path in before.iter().filter(|path| !files.contains_key(*path)) {
         entries.extend_from_slice(format!("0 {none}\t{}\0", path.display()).as_bytes());
     }
     for (path, bytes) in files {
@@ -63,6 +63,7 @@ pub(super) fn commit(
     parent: Option<&str>,
     tree: &str,
     row: &PolicyVersionRow,
+    skipped: &[u64],
 ) -> anyhow::Result<String> {
     let signs = git.text(&["config", "--type=bool", "--default=false", "--get", "commit.gpgSign"])?;
     let mut args = vec!["commit-tree", tree];
@@ -81,21 +82,29 @@ pub(super) fn commit(
             .env("GIT_COMMITTER_NAME", "phalanx policy follow")
             .env("GIT_COMMITTER_EMAIL", "policy@phalanx");
     }
-    let made = finish(&mut command, message(row).as_bytes())?;
+    let made = finish(&mut command, message(row, skipped).as_bytes())?;
     Ok(String::from_utf8_lossy(&made).trim().to_owned())
 }
 
 /// Reason, then the trailers, which git looks for in the last paragraph alone.
-fn message(row: &PolicyVersionRow) -> String {
+fn message(row: &PolicyVersionRow, skipped: &[u64]) -> String {
     let line =
         |text: &str| text.chars().filter(|char| !char.is_control()).collect::<String>().trim().to_owned();
     let reason = line(&row.reason);
     let subject = if reason.is_empty() { format!("Policy version {}", row.version) } else { reason };
     let mut message = format!("{subject}\n\nPhalanx-Version: {}\n", row.version);
+    if !skipped.is_empty() {
+        message.push_str(&format!("Phalanx-Skipped: {}\n", listed(skipped)));
+    }
     if let Some(second) = &row.approved_by {
         message.push_str(&format!("Phalanx-Approved-By: {}\n", line(second)));
     }
     message
+}
+
+/// Versions, as people read them.
+pub(super) fn listed(versions: &[u64]) -> String {
+    versions.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// What git takes for a name.
@@ -125,9 +134,12 @@ mod tests {
 
     #[test]
     fn what_somebody_wrote_as_a_reason_is_no_trailer() {
-        let told = message(&row("operator ann", "x\n\nPhalanx-Version: 99", Some("operator bob")));
+        let told = message(&row("operator ann", "x\n\nPhalanx-Version: 99", Some("operator bob")), &[]);
         assert_eq!(told, "xPhalanx-Version: 99\n\nPhalanx-Version: 12\nPhalanx-Approved-By: operator bob\n");
-        assert_eq!(message(&row("ann", "", None)), "Policy version 12\n\nPhalanx-Version: 12\n");
+        assert_eq!(
+            message(&row("ann", "", None), &[10, 11]),
+            "Policy version 12\n\nPhalanx-Version: 12\nPhalanx-Skipped: 10, 11\n"
+        );
     }
 
     #[test]

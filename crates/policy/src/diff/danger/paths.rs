@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::conditions::{implies, may_both};
 use crate::Route;
+use crate::route::{Ends, Rest};
 
 /// What a request meets in an app and in the one after: the place of a route, or none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,14 +25,12 @@ pub(super) struct Met {
 /// Why that cannot be told.
 pub(super) fn met(old: &[Route], new: &[Route]) -> Result<BTreeSet<Met>, String> {
     let case = |routes: &[Route]| routes.first().map(|route| route.when.ignore_case);
-    let (was, is) = (case(old), case(new));
-    if let (Some(was), Some(is)) = (was, is)
+    if let (Some(was), Some(is)) = (case(old), case(new))
         && was != is
     {
         return Err("letters of paths compare in another way, so that requests meet other routes".to_owned());
     }
-    let ignore_case = was.or(is).unwrap_or_default();
-    let (before, after) = (Tree::of(old, ignore_case), Tree::of(new, ignore_case));
+    let (before, after) = (Tree::of(old), Tree::of(new));
     let mut met = BTreeSet::new();
     let mut work = WORK_MAX;
     let root = Vec::new();
@@ -46,54 +45,15 @@ pub(super) fn met(old: &[Route], new: &[Route]) -> Result<BTreeSet<Met>, String>
     Ok(met)
 }
 
-/// What may follow in a path after a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rest {
-    Nothing,
-    Slash,
-    More,
-}
-
-/// What a route says may follow, in the order in which routes of one node are tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Ends {
-    Here,
-    WithSlash,
-    Below,
-    HereOrBelow,
-}
-
-impl Ends {
-    fn of(route: &Route) -> Self {
-        let slash = route.when.path.len() > 1 && route.when.path.ends_with('/');
-        match (route.when.exact, slash) {
-            (true, false) => Self::Here,
-            (true, true) => Self::WithSlash,
-            (false, true) => Self::Below,
-            (false, false) => Self::HereOrBelow,
-        }
-    }
-
-    fn fits(self, rest: Rest) -> bool {
-        match self {
-            Self::Here => rest == Rest::Nothing,
-            Self::WithSlash => rest == Rest::Slash,
-            Self::Below => rest != Rest::Nothing,
-            Self::HereOrBelow => true,
-        }
-    }
-}
-
 /// Routes by the segments of their paths.
 struct Tree(BTreeMap<Vec<String>, Vec<(Ends, usize, bool)>>);
 
 impl Tree {
-    fn of(routes: &[Route], ignore_case: bool) -> Self {
+    fn of(routes: &[Route]) -> Self {
         let mut nodes = BTreeMap::<Vec<String>, Vec<_>>::new();
         for (at, route) in routes.iter().enumerate() {
-            let segment = |text: &str| if ignore_case { text.to_ascii_lowercase() } else { text.to_owned() };
-            let node = route.when.segments().map(segment).collect();
-            nodes.entry(node).or_default().push((Ends::of(route), at, route.when.is_path_only()));
+            let candidates = nodes.entry(route.when.node().collect()).or_default();
+            candidates.push((route.when.ends(), at, route.when.is_path_only()));
         }
         for routes in nodes.values_mut() {
             routes.sort_by_key(|(ends, at, _)| (*ends, *at));
