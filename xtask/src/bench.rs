@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, bail};
 
 use crate::place;
-use crate::steps::{cargo, must, output, say};
+use crate::steps::{cargo, must};
 
 /// `bench instructions [--bless]` or `bench waf [ROUNDS SECONDS]`.
 pub(crate) fn bench(arguments: &[String]) -> anyhow::Result<ExitCode> {
@@ -32,15 +32,15 @@ fn instructions(bless: bool) -> anyhow::Result<ExitCode> {
         std::fs::write(&path, blessed(&before, &measured)).context(BASELINE)?;
     }
     let report = compare(&parse(&before), &measured);
-    say(report.table.trim_end());
+    print!("{}", report.table);
     if report.worse == 0 || bless {
         return Ok(ExitCode::SUCCESS);
     }
-    say(format_args!(
+    println!(
         "\n{} classes take more instructions than {BASELINE} says, or are not in it.\n\
          Where that is meant, `cargo xtask bench instructions --bless` rewrites the file.",
         report.worse
-    ));
+    );
     Ok(ExitCode::FAILURE)
 }
 
@@ -71,7 +71,8 @@ fn count_instructions() -> anyhow::Result<Counts> {
         out.display()
     );
     let mut bench = cargo(["bench", "--locked", "--package", "phalanx-inspect", "--bench", "instructions"]);
-    let done = bench.args(["--config", &runner]).stderr(output()).output().context("cannot start cargo")?;
+    let done =
+        bench.args(["--config", &runner]).stderr(Stdio::inherit()).output().context("cannot start cargo")?;
     if !done.status.success() {
         bail!("the bench ended with {}", done.status);
     }

@@ -14,7 +14,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, bail};
 
 use crate::place;
-use crate::steps::{cargo, must, say};
+use crate::steps::{cargo, must};
 use crate::tools::MDBOOK;
 
 /// Builds the program and the book.
@@ -37,15 +37,15 @@ pub(crate) fn build() -> anyhow::Result<()> {
     must(Command::new(MDBOOK.path()?).arg("build").arg(&source).arg("--dest-dir").arg(&html))?;
     let checked = html::check(&html)?;
     if let Some(fault) = checked.faults.first() {
-        checked.faults.iter().for_each(say);
+        checked.faults.iter().for_each(|fault| println!("{fault}"));
         bail!("{} links in the book lead nowhere, first {fault}", checked.faults.len());
     }
-    say(format_args!(
+    println!(
         "{}: {} pages, {} links, all of which lead somewhere",
         html.display(),
         checked.pages,
         checked.links
-    ));
+    );
     Ok(())
 }
 

@@ -6,8 +6,6 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
-use crate::steps::{output, say};
-
 /// More than this many failing at once are no accident.
 const AGAIN_MAX: usize = 3;
 
@@ -25,12 +23,12 @@ pub(crate) fn tests(command: impl Fn(&[String]) -> anyhow::Result<Command>) -> a
     if first.failed.len() > AGAIN_MAX {
         bail!("failed: {names}");
     }
-    say(format_args!("=== once more, by themselves: {names}"));
+    println!("=== once more, by themselves: {names}");
     let again = run(&mut command(&first.failed)?)?;
     if !again.success {
         bail!("failed twice: {names}");
     }
-    say(format_args!("=== unsteady, failed once and passed when run again: {names}"));
+    println!("=== unsteady, failed once and passed when run again: {names}");
     Ok(())
 }
 
@@ -67,13 +65,13 @@ impl Ran {
 }
 
 fn run(command: &mut Command) -> anyhow::Result<Ran> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(output());
-    let mut child = command.spawn().context("cannot start cargo")?;
-    let printed = child.stdout.take().context("the output of cargo cannot be read")?;
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
+    let output = child.stdout.take().context("the output of cargo cannot be read")?;
     let mut ran = Ran::default();
-    for line in BufReader::new(printed).lines() {
+    for line in BufReader::new(output).lines() {
         let line = line.context("the output of cargo cannot be read")?;
-        say(&line);
+        println!("{line}");
         ran.read(&line);
     }
     ran.success = child.wait()?.success();

@@ -48,17 +48,12 @@ fn fleet(seeds: u64) -> anyhow::Result<ExitCode> {
     Ok(steps.finish())
 }
 
-/// Builds all targets; whether they are built. CI does that beside other steps, and plays them when the processors are free.
-pub(crate) fn build_step(steps: &mut Steps) -> bool {
-    steps.run("build fuzz targets", || build(&all_targets()?))
-}
-
 /// A few seconds of each target, as CI runs it: always the same inputs, for what a change broke and not for what luck
 /// finds. New inputs come from `soak`.
-pub(crate) fn play_steps(steps: &mut Steps) {
+pub(crate) fn steps(steps: &mut Steps) {
     match all_targets() {
-        Ok(targets) => play(steps, &targets, Duration::from_secs(CI_SECONDS_EACH), CI_SEED),
-        Err(error) => _ = steps.run("fuzz targets", || Err(error)),
+        Ok(targets) => fuzz(steps, &targets, Time::SecondsEach(CI_SECONDS_EACH), CI_SEED),
+        Err(error) => steps.run("fuzz targets", || Err(error)),
     }
 }
 
@@ -78,7 +73,13 @@ fn fuzz(steps: &mut Steps, targets: &[String], time: Time, seed: u32) {
         Time::SecondsEach(seconds) => seconds,
     }
     .max(1);
-    if steps.run("build fuzz targets", || build(targets)) {
+    let mut built = false;
+    steps.run("build fuzz targets", || {
+        build(targets)?;
+        built = true;
+        Ok(())
+    });
+    if built {
         play(steps, targets, Duration::from_secs(each), seed);
     }
 }
@@ -149,14 +150,13 @@ fn triple() -> String {
 }
 
 /// What cargo-fuzz passes, without a sanitizer: the project has no unsafe code, and sanitizers need an unstable compiler.
-const COVERAGE: [&str; 7] = [
+const COVERAGE: [&str; 6] = [
     "--cfg fuzzing",
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
     "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
     "-Cllvm-args=-sanitizer-coverage-pc-table",
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
-    "-Ccodegen-units=1",
 ];
 
 /// The test that plays seeds.

@@ -1,7 +1,6 @@
 //! Steps: programs that are run one after the other, timed, and summed up in a table at the end.
 //!
-//! Two lists of steps may run beside each other: what computes, and what mostly waits. What a step prints is then kept until it ends,
-//! in `target/steps`, and printed whole.
+//! Two lists of steps may run beside each other. What a step prints is then kept until it ends, in `target/steps`, and printed whole.
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -50,8 +49,8 @@ impl Steps {
         Self { done: Vec::new(), started: Instant::now(), kept: None }
     }
 
-    /// Runs one step; prints why if it fails. Whether it passed.
-    pub(crate) fn run(&mut self, name: &str, step: impl FnOnce() -> anyhow::Result<()>) -> bool {
+    /// Runs one step; prints why if it fails.
+    pub(crate) fn run(&mut self, name: &str, step: impl FnOnce() -> anyhow::Result<()>) {
         let started = Instant::now();
         let result = match self.kept.clone() {
             None => told(name, step),
@@ -59,7 +58,6 @@ impl Steps {
         };
         let end = if result.is_ok() { End::Passed } else { End::Failed };
         self.done.push(Done { name: name.to_owned(), took: started.elapsed(), end });
-        result.is_ok()
     }
 
     /// Runs two lists of steps at the same time; the table tells the first one's first.
@@ -147,18 +145,6 @@ fn keep_in(path: &Path) -> anyhow::Result<()> {
         .with_context(|| path.display().to_string())
 }
 
-/// Has this thread, and the programs that it starts, take the processor's time that others leave.
-pub(crate) fn step_back() {
-    let thread = std::fs::read_link("/proc/thread-self").ok();
-    if let Some(thread) = thread.as_deref().and_then(Path::file_name) {
-        let renice =
-            Command::new("renice").args(["-n", "10", "-p"]).arg(thread).stdout(Stdio::null()).status();
-        if !renice.is_ok_and(|status| status.success()) {
-            println!("renice failed: steps that compute take time from those beside them");
-        }
-    }
-}
-
 /// Prints a line, or keeps it with what else the step says.
 pub(crate) fn say(line: impl Display) {
     KEPT.with_borrow_mut(|kept| match kept {
@@ -168,7 +154,7 @@ pub(crate) fn say(line: impl Display) {
 }
 
 /// Where a program's output goes.
-pub(crate) fn output() -> Stdio {
+fn output() -> Stdio {
     let file = KEPT.with_borrow(|kept| kept.as_ref().and_then(|file| file.try_clone().ok()));
     file.map_or_else(Stdio::inherit, Stdio::from)
 }
@@ -241,8 +227,8 @@ mod tests {
         let (say, hear) = std::sync::mpsc::sync_channel::<&str>(1);
         steps.beside(
             // Would wait for ever were they run in turn.
-            |first| _ = first.run("wait", || bail!(hear.recv()?)),
-            |second| _ = second.run("compute", || Ok(say.send("go on")?)),
+            |first| first.run("wait", || bail!(hear.recv()?)),
+            |second| second.run("tell", || Ok(say.send("go on")?)),
         );
         assert!(steps.table().ends_with("steps: 1 passed, 1 failed, 0 skipped\n"));
         assert_eq!(steps.finish(), ExitCode::FAILURE);

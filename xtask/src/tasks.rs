@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
 
-use crate::steps::{Steps, cargo, must, say, step_back};
+use crate::steps::{Steps, cargo, must};
 use crate::tools::{CARGO_DENY, MDBOOK, NATS_SERVER};
 use crate::{bench, book, dist, place, rerun, soak, tidy as tidiness};
 
@@ -28,41 +28,11 @@ pub(crate) fn demo(arguments: &[String]) -> anyhow::Result<ExitCode> {
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Everything CI runs. INVARIANT: whatever starts nodes, takes ports or makes namespaces is in one list, so that none of it meets another.
+/// Everything CI runs.
 pub(crate) fn test() -> anyhow::Result<ExitCode> {
     let mut steps = Steps::new();
     steps.run("console", console_steps);
-    source_steps(&mut steps);
-    build_step(&mut steps);
-    let mut fuzz_built = false;
-    steps.beside(system_steps, |steps| {
-        step_back();
-        // First, as it has a target folder of its own: tests begin with cargo, which would wait for clippy to end.
-        fuzz_built = soak::build_step(steps);
-        instructions_step(steps);
-        lint_steps(steps);
-    });
-    // With both processors to themselves: what they find in seconds hangs on it.
-    if fuzz_built {
-        soak::play_steps(&mut steps);
-    }
-    Ok(steps.finish())
-}
-
-/// Counts; what runs beside it changes nothing.
-fn instructions_step(steps: &mut Steps) {
-    match bench::is_program("valgrind") {
-        true => _ = steps.run("instructions per request", bench::check),
-        false if std::env::var_os("CI").is_some() => {
-            steps.run("instructions per request", || bail!("CI has no valgrind"));
-        }
-        false => steps.skip("instructions per request", "valgrind is not installed"),
-    }
-}
-
-/// What runs the programs that were built.
-fn system_steps(steps: &mut Steps) {
-    test_step(steps);
+    check_steps(&mut steps);
     steps.run("the book, with every link in it", book::build);
     steps.run("demo --once", || {
         must(
@@ -71,26 +41,26 @@ fn system_steps(steps: &mut Steps) {
                 .arg(NATS_SERVER.path()?),
         )
     });
-    outside_steps(steps);
-    browser_steps(steps);
-}
-
-/// Rules of others, a package, and nodes in namespaces.
-fn outside_steps(steps: &mut Steps) {
+    soak::steps(&mut steps);
+    match bench::is_program("valgrind") {
+        true => steps.run("instructions per request", bench::check),
+        false if std::env::var_os("CI").is_some() => {
+            steps.run("instructions per request", || bail!("CI has no valgrind"))
+        }
+        false => steps.skip("instructions per request", "valgrind is not installed"),
+    }
     steps.run("the baseline pack's own tests", || rule_tests(Path::new("packs/baseline"), "rules", "tests"));
     match std::env::var_os("PHALANX_SHARED") {
-        Some(shared) => {
-            steps.run("the Core Rule Set's regression tests", || {
-                rule_tests(&Path::new(&shared).join("conformance"), "crs", "crs-tests")
-            });
-        }
+        Some(shared) => steps.run("the Core Rule Set's regression tests", || {
+            rule_tests(&Path::new(&shared).join("conformance"), "crs", "crs-tests")
+        }),
         None if std::env::var_os("CI").is_some() => {
             steps.run("the Core Rule Set's regression tests", || bail!("CI has no PHALANX_SHARED"));
         }
         None => steps.skip("the Core Rule Set's regression tests", "PHALANX_SHARED is not set"),
     }
     match dist::trial_needs() {
-        None => _ = steps.run("package: installed, started, upgraded, removed", dist::trial),
+        None => steps.run("package: installed, started, upgraded, removed", dist::trial),
         Some(missing) if std::env::var_os("CI").is_some() => {
             steps.run("package: installed, started, upgraded, removed", || bail!("CI has no {missing}"));
         }
@@ -99,7 +69,7 @@ fn outside_steps(steps: &mut Steps) {
         }
     }
     match dist::root_and(&["ip", "ss", "openssl", "python3"]) {
-        None => _ = steps.run("scenarios against three nodes in namespaces", || must(&mut field(["short"])?)),
+        None => steps.run("scenarios against three nodes in namespaces", || must(&mut field(["short"])?)),
         Some(missing) if std::env::var_os("CI").is_some() => {
             steps.run("scenarios against three nodes in namespaces", || bail!("CI has no {missing}"));
         }
@@ -107,36 +77,32 @@ fn outside_steps(steps: &mut Steps) {
             steps.skip("scenarios against three nodes in namespaces", &format!("needs {missing}"))
         }
     }
-}
-
-/// Consoles, operators and visitors in a browser, and what speaks to nodes as they do.
-fn browser_steps(steps: &mut Steps) {
-    browser_step(steps, "console in Chromium", &[CHROMIUM], || must(&mut npm(["run", "e2e"])));
-    browser_step(steps, "console of a real node, in Chromium", &[CHROMIUM], || {
+    browser_step(&mut steps, "console in Chromium", &[CHROMIUM], || must(&mut npm(["run", "e2e"])));
+    browser_step(&mut steps, "console of a real node, in Chromium", &[CHROMIUM], || {
         let (phalanx, shop) = (place::built("debug", "phalanx"), place::built("debug", "phalanx-demo-shop"));
         must(node("tests/browser/console.mjs").arg(phalanx).arg(shop))
     });
-    browser_step(steps, "operators sign in, in Chromium", &[CHROMIUM], || {
+    browser_step(&mut steps, "operators sign in, in Chromium", &[CHROMIUM], || {
         must(node("tests/browser/operators.mjs").arg(place::built("debug", "phalanx")))
     });
     steps.run("operators sign in by a provider", || {
         provider_ci()?;
         must(node("tests/oidc/login.mjs").arg(place::built("debug", "phalanx")))
     });
-    browser_step(steps, "operators sign in by a provider, in Chromium", &[CHROMIUM], || {
+    browser_step(&mut steps, "operators sign in by a provider, in Chromium", &[CHROMIUM], || {
         must(node("tests/browser/oidc.mjs").arg(place::built("debug", "phalanx")))
     });
-    browser_step(steps, "a ticket and a ban through three nodes, in Chromium", &[CHROMIUM], || {
+    browser_step(&mut steps, "a ticket and a ban through three nodes, in Chromium", &[CHROMIUM], || {
         let (phalanx, shop) = (place::built("debug", "phalanx"), place::built("debug", "phalanx-demo-shop"));
         must(node("tests/browser/fleet.mjs").arg(phalanx).arg(shop).arg(NATS_SERVER.path()?))
     });
-    browser_step(steps, "images on a page elsewhere, in Chromium", &[CHROMIUM], || {
+    browser_step(&mut steps, "images on a page elsewhere, in Chromium", &[CHROMIUM], || {
         must(node("tests/browser/crosssite.mjs").arg(place::built("debug", "phalanx")))
     });
-    browser_step(steps, "HTTPS and compressed pages, in Chromium", &[CHROMIUM], || {
+    browser_step(&mut steps, "HTTPS and compressed pages, in Chromium", &[CHROMIUM], || {
         must(node("tests/browser/tls.mjs").arg(place::built("debug", "phalanx")))
     });
-    browser_step(steps, "a challenge and its page, in Chromium", &[CHROMIUM], || {
+    browser_step(&mut steps, "a challenge and its page, in Chromium", &[CHROMIUM], || {
         must(node("tests/browser/challenge.mjs").arg(place::built("debug", "phalanx")))
     });
     steps.run("requests on which two servers could disagree", || {
@@ -145,15 +111,13 @@ fn browser_steps(steps: &mut Steps) {
             Command::new("python3").current_dir(place::root()).arg(run).arg(place::built("debug", "phalanx")),
         )
     });
+    Ok(steps.finish())
 }
 
 /// What can be checked without the console and the whole system.
 pub(crate) fn check() -> anyhow::Result<ExitCode> {
     let mut steps = Steps::new();
-    source_steps(&mut steps);
-    lint_steps(&mut steps);
-    build_step(&mut steps);
-    test_step(&mut steps);
+    check_steps(&mut steps);
     Ok(steps.finish())
 }
 
@@ -166,7 +130,7 @@ pub(crate) fn console() -> anyhow::Result<ExitCode> {
 /// Fetches what tests and demo need.
 pub(crate) fn fetch() -> anyhow::Result<ExitCode> {
     for tool in [NATS_SERVER, CARGO_DENY, MDBOOK] {
-        say(tool.path()?.display());
+        println!("{}", tool.path()?.display());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -201,6 +165,13 @@ fn field(arguments: impl IntoIterator<Item = impl AsRef<str>>) -> anyhow::Result
 
 /// Runs the tidy checks alone.
 pub(crate) fn tidy() -> anyhow::Result<ExitCode> {
+    let failed = tidy_faults()?;
+    println!("\ntidy: {} passed, {failed} failed", tidiness::CHECKS.len() - failed);
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// How many checks found something.
+fn tidy_faults() -> anyhow::Result<usize> {
     let mut failed = 0;
     for check in tidiness::CHECKS {
         let faults = (check.run)(&place::root())?;
@@ -210,13 +181,16 @@ pub(crate) fn tidy() -> anyhow::Result<ExitCode> {
         }
         failed += usize::from(!faults.is_empty());
     }
-    println!("\ntidy: {} passed, {failed} failed", tidiness::CHECKS.len() - failed);
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(failed)
 }
 
-/// What needs no compiler.
-fn source_steps(steps: &mut Steps) {
+fn check_steps(steps: &mut Steps) {
     steps.run("fetch tools", || fetch().map(|_| ()));
+    // Its checks are tests, too; here they are told before anything is built.
+    steps.run("tidy", || match tidy_faults()? {
+        0 => Ok(()),
+        failed => bail!("{failed} checks found something"),
+    });
     steps.run("format", || must(&mut cargo(["fmt", "--all", "--check"])));
     steps.run("licences, bans, sources", || {
         let mut deny = Command::new(CARGO_DENY.path()?);
@@ -227,17 +201,15 @@ fn source_steps(steps: &mut Steps) {
         "advisories",
         "needs the RustSec database from the network; `cargo deny check advisories` runs it",
     );
-}
-
-fn lint_steps(steps: &mut Steps) {
     steps.run("clippy", || {
         must(&mut cargo(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))
     });
-    // The record alone: the whole product with the feature would be built a second time.
+    // The record alone, beside what the workspace has: features of the record's own choice would build all below it a second time.
     steps.run("traces for a collector", || {
-        let of_record = ["--locked", "--package", "phalanx-record", "--features", "otel"];
-        must(cargo(["clippy"]).args(of_record).args(["--all-targets", "--", "-D", "warnings"]))?;
-        must(cargo(["test"]).args(of_record).args(["--test", "recorder", "spans"]))
+        let of_record =
+            ["--locked", "--workspace", "--features", "phalanx-record/otel", "--test", "recorder"];
+        must(cargo(["clippy"]).args(of_record).args(["--", "-D", "warnings"]))?;
+        must(cargo(["test"]).args(of_record).arg("spans"))
     });
     steps.run("documentation", || {
         must(
@@ -246,24 +218,13 @@ fn lint_steps(steps: &mut Steps) {
                 .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"),
         )
     });
-}
-
-fn build_step(steps: &mut Steps) {
     // All targets in one go: black-box tests start the programs, and building those apart would choose other features.
     steps.run("build", || must(&mut cargo(["build", "--locked", "--workspace", "--all-targets"])));
-}
-
-fn test_step(steps: &mut Steps) {
-    // Tests of whole nodes wait more than they compute.
-    let threads = std::thread::available_parallelism().map_or(1, usize::from) * THREADS_PER_PROCESSOR;
     steps.run("unit, integration and black-box tests", || {
         rerun::tests(|names| {
             let mut test = cargo(["test", "--locked", "--workspace", "--no-fail-fast"]);
             if !names.is_empty() {
                 test.args(["--", "--exact"]).args(names);
-            }
-            if std::env::var_os("RUST_TEST_THREADS").is_none() {
-                test.env("RUST_TEST_THREADS", threads.to_string());
             }
             test.env("PHALANX_NATS_SERVER", NATS_SERVER.path()?)
                 .env("PHALANX_BIN", place::built("debug", "phalanx"))
@@ -288,16 +249,13 @@ fn browser_step(
     step: impl FnOnce() -> anyhow::Result<()>,
 ) {
     match needs.iter().find(|(path, _)| !Path::new(path).exists()) {
-        None => _ = steps.run(name, step),
+        None => steps.run(name, step),
         Some((_, package)) if std::env::var_os("CI").is_none() => {
             steps.skip(name, &format!("{package} not installed"));
         }
-        Some((_, package)) => _ = steps.run(name, || bail!("CI has no {package}")),
+        Some((_, package)) => steps.run(name, || bail!("CI has no {package}")),
     }
 }
-
-/// Tests that run at once, for each processor.
-const THREADS_PER_PROCESSOR: usize = 2;
 
 /// What a browser step needs: a path, and the Debian package that brings it.
 const CHROMIUM: (&str, &str) = ("/usr/bin/chromium", "chromium");
