@@ -150,13 +150,14 @@ fn triple() -> String {
 }
 
 /// What cargo-fuzz passes, without a sanitizer: the project has no unsafe code, and sanitizers need an unstable compiler.
-const COVERAGE: [&str; 6] = [
+const COVERAGE: [&str; 7] = [
     "--cfg fuzzing",
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
     "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
     "-Cllvm-args=-sanitizer-coverage-pc-table",
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    "-Ccodegen-units=1",
 ];
 
 /// The test that plays seeds.
