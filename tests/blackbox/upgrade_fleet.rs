@@ -35,24 +35,26 @@ fn upgrade(node: &Node) -> Duration {
     began.elapsed()
 }
 
-/// How a node of the fleet is seen by another, for as long as the test runs.
+/// How a node of the fleet is seen by another, for as long as the test runs, and how long that one took at most to say so.
 fn watch_presence(
     by: &Node,
     name: &'static str,
     stop: Arc<AtomicBool>,
-) -> std::thread::JoinHandle<BTreeSet<String>> {
+) -> std::thread::JoinHandle<(BTreeSet<String>, Duration)> {
     let state = by.state.clone();
     std::thread::spawn(move || {
-        let mut seen = BTreeSet::new();
+        let (mut seen, mut slowest) = (BTreeSet::new(), Duration::ZERO);
         while !stop.load(Ordering::SeqCst) {
+            let asked = Instant::now();
             let output = phalanx(&["status", "--json", "--state"]).arg(&state).output().unwrap();
+            slowest = slowest.max(asked.elapsed());
             let status: Value = serde_json::from_slice(&output.stdout).unwrap();
             let members = status["fleet"]["members"].as_array().unwrap();
             let member = members.iter().find(|one| one["node"] == name);
             let told = member.map(|one| format!("online: {}, {}", one["online"], one["duty"]));
             seen.insert(told.unwrap_or_else(|| "absent".into()));
         }
-        seen
+        (seen, slowest)
     })
 }
 
@@ -163,12 +165,14 @@ fn a_fleet_and_those_it_bans_notice_nothing_of_an_upgrade() {
     stop.store(true, Ordering::SeqCst);
     let served = load.end();
     assert_eq!(refused.join().unwrap(), [] as [u16; 0], "a ban had a gap");
-    // Who is silent for three heartbeats is away: a machine that takes so long for an upgrade shows that.
+    // Who is silent for so long is away, and was heard a heartbeat before nobody spoke for it: a machine on which an upgrade takes all of
+    // the rest, or a mere question as long as a heartbeat, shows that of itself.
     let longest = first.max(second);
     for seen in seen {
-        let seen = seen.join().unwrap();
+        let (seen, slowest) = seen.join().unwrap();
         let flaps = seen != BTreeSet::from(["online: true, \"serving\"".to_owned()]);
-        assert!(!flaps || longest > Duration::from_secs(3), "its presence flaps: {seen:?}, in {longest:?}");
+        let is_slow = longest + HEARTBEAT > SILENCE || slowest > HEARTBEAT;
+        assert!(!flaps || is_slow, "its presence flaps: {seen:?}, in {longest:?}");
     }
     println!("2 upgrades in a fleet, {longest:?} at most: 0 of {served} requests failed");
 
@@ -184,3 +188,8 @@ fn a_fleet_and_those_it_bans_notice_nothing_of_an_upgrade() {
         assert_eq!(decided(&a.state, actor), 1, "{actor}");
     }
 }
+
+/// How often a node is heard.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// After how long it is away.
+const SILENCE: Duration = Duration::from_millis(3_500);

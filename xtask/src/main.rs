@@ -6,6 +6,7 @@
 mod bench;
 mod book;
 mod dist;
+mod mixed;
 mod place;
 mod rerun;
 mod soak;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         "fetch" => tasks::fetch(),
         "bench" => bench::bench(&rest),
         "dist" => dist::dist(&rest),
+        "mixed" => mixed::mixed(&rest),
         "soak" => soak::soak(&rest),
         "sim" => tasks::sim(&rest),
         "book" => book::book(),
@@ -56,6 +58,7 @@ usage: cargo xtask TASK
   fetch        nats-server, cargo-deny and mdbook into target/tools, version and hash pinned
   bench        `instructions [--bless]`: instructions per request against the committed figures; `waf`: beside libmodsecurity
   soak         every fuzz target: [--minutes N | --each SECONDS] [TARGET...]; or `--fleet-seeds N`: the simulated fleet
+  mixed        fleets of two versions: tests with a binary of an earlier revision, the last tag's by default: [REVISION]
   sim          SCENARIO|all: simulated traffic before learners that tell each other [--seed S] [--sharing off] [--nodes N] [--json]
                SCENARIO --real: the same against three nodes in network namespaces (root)
   dist         .deb, folder for a container, bill of materials and checksums, in target/dist; `--trial`: tries a package

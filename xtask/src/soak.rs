@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use crate::place;
-use crate::steps::{Steps, cargo, must};
+use crate::steps::{Steps, cargo, must, say};
 
 /// `soak [--minutes N | --each SECONDS] [TARGET...]`; ten minutes in all by default. `soak --fleet-seeds N` plays seeds of the
 /// simulated fleet instead.
@@ -68,7 +68,8 @@ enum Time {
 
 fn fuzz(steps: &mut Steps, targets: &[String], time: Time, seed: u32) {
     let each = match time {
-        Time::Minutes(minutes) => minutes * 60 / u64::try_from(targets.len()).unwrap_or(1).max(1),
+        // Two are played at once.
+        Time::Minutes(minutes) => minutes * 60 / u64::try_from(targets.len().div_ceil(2)).unwrap_or(1).max(1),
         Time::SecondsEach(seconds) => seconds,
     }
     .max(1);
@@ -78,9 +79,20 @@ fn fuzz(steps: &mut Steps, targets: &[String], time: Time, seed: u32) {
         built = true;
         Ok(())
     });
-    for target in targets.iter().filter(|_| built) {
-        steps.run(&format!("fuzz {target}"), || run(target, Duration::from_secs(each), seed));
+    if built {
+        play(steps, targets, Duration::from_secs(each), seed);
     }
+}
+
+/// Two targets at once: each has one thread.
+fn play(steps: &mut Steps, targets: &[String], each: Duration, seed: u32) {
+    let (first, second) = targets.split_at(targets.len().div_ceil(2));
+    let all_of = |steps: &mut Steps, targets: &[String]| {
+        for target in targets {
+            steps.run(&format!("fuzz {target}"), || run(target, each, seed));
+        }
+    };
+    steps.beside(|steps| all_of(steps, first), |steps| all_of(steps, second));
 }
 
 /// The binaries that `fuzz/Cargo.toml` names.
@@ -121,7 +133,7 @@ fn run(target: &str, time: Duration, seed: u32) -> anyhow::Result<()> {
     must(&mut fuzz).with_context(|| {
         format!("the input is in {}; it becomes a file in fuzz/seeds and a named test", crashes.display())
     })?;
-    println!("{target}: {} s, {} inputs kept", started.elapsed().as_secs(), files_in(&corpus));
+    say(format_args!("{target}: {} s, {} inputs kept", started.elapsed().as_secs(), files_in(&corpus)));
     Ok(())
 }
 

@@ -165,6 +165,13 @@ fn field(arguments: impl IntoIterator<Item = impl AsRef<str>>) -> anyhow::Result
 
 /// Runs the tidy checks alone.
 pub(crate) fn tidy() -> anyhow::Result<ExitCode> {
+    let failed = tidy_faults()?;
+    println!("\ntidy: {} passed, {failed} failed", tidiness::CHECKS.len() - failed);
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// How many checks found something.
+fn tidy_faults() -> anyhow::Result<usize> {
     let mut failed = 0;
     for check in tidiness::CHECKS {
         let faults = (check.run)(&place::root())?;
@@ -174,12 +181,16 @@ pub(crate) fn tidy() -> anyhow::Result<ExitCode> {
         }
         failed += usize::from(!faults.is_empty());
     }
-    println!("\ntidy: {} passed, {failed} failed", tidiness::CHECKS.len() - failed);
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(failed)
 }
 
 fn check_steps(steps: &mut Steps) {
     steps.run("fetch tools", || fetch().map(|_| ()));
+    // Its checks are tests, too; here they are told before anything is built.
+    steps.run("tidy", || match tidy_faults()? {
+        0 => Ok(()),
+        failed => bail!("{failed} checks found something"),
+    });
     steps.run("format", || must(&mut cargo(["fmt", "--all", "--check"])));
     steps.run("licences, bans, sources", || {
         let mut deny = Command::new(CARGO_DENY.path()?);
@@ -193,11 +204,12 @@ fn check_steps(steps: &mut Steps) {
     steps.run("clippy", || {
         must(&mut cargo(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))
     });
-    // The record alone: the whole product with the feature would be built a second time.
+    // The record alone, beside what the workspace has: features of the record's own choice would build all below it a second time.
     steps.run("traces for a collector", || {
-        let of_record = ["--locked", "--package", "phalanx-record", "--features", "otel"];
-        must(cargo(["clippy"]).args(of_record).args(["--all-targets", "--", "-D", "warnings"]))?;
-        must(cargo(["test"]).args(of_record).args(["--test", "recorder", "spans"]))
+        let of_record =
+            ["--locked", "--workspace", "--features", "phalanx-record/otel", "--test", "recorder"];
+        must(cargo(["clippy"]).args(of_record).args(["--", "-D", "warnings"]))?;
+        must(cargo(["test"]).args(of_record).arg("spans"))
     });
     steps.run("documentation", || {
         must(

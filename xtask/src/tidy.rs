@@ -20,10 +20,11 @@ pub(crate) struct Check {
 }
 
 /// All rules.
-pub(crate) const CHECKS: [Check; 13] = [
+pub(crate) const CHECKS: [Check; 14] = [
     Check { name: "crates_depend_only_in_the_allowed_direction", run: crates::direction },
     Check { name: "crates_of_the_decision_core_have_no_runtime", run: crates::core_without_io },
     Check { name: "crates_inherit_lints_and_licence", run: crates::inherited_settings },
+    Check { name: "lock_files_say_what_manifests_ask", run: crates::lock_files },
     Check { name: "packages_that_we_refuse_are_not_built", run: crates::refused_packages },
     Check { name: "rust_files_open_with_their_purpose", run: sources::module_documentation },
     Check { name: "rust_files_are_short", run: sources::length },
@@ -101,6 +102,7 @@ mod tests {
         crates_depend_only_in_the_allowed_direction
         crates_of_the_decision_core_have_no_runtime
         crates_inherit_lints_and_licence
+        lock_files_say_what_manifests_ask
         packages_that_we_refuse_are_not_built
         rust_files_open_with_their_purpose
         rust_files_are_short

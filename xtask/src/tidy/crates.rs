@@ -68,6 +68,30 @@ pub(crate) fn inherited_settings(root: &Path) -> anyhow::Result<Vec<String>> {
     Ok(faults)
 }
 
+/// `fuzz/` is no part of the workspace, so that no build of the workspace brings its lock file in step.
+pub(crate) fn lock_files(root: &Path) -> anyhow::Result<Vec<String>> {
+    let lock_files = super::sources(root)?.into_iter().map(|source| source.path);
+    let mut faults = Vec::new();
+    for lock in lock_files.filter(|path| path.file_name().is_some_and(|name| name == "Cargo.lock")) {
+        let manifest = root.join(&lock).with_file_name("Cargo.toml");
+        let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+            .args(["metadata", "--locked", "--format-version", "1", "--manifest-path"])
+            .arg(&manifest)
+            .current_dir(root)
+            .output()?;
+        if !output.status.success() {
+            let told = String::from_utf8_lossy(&output.stderr);
+            let told = told.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or("cargo failed");
+            faults.push(format!(
+                "{}: {told}; `cargo update --workspace --manifest-path {}` brings it in step",
+                lock.display(),
+                lock.with_file_name("Cargo.toml").display()
+            ));
+        }
+    }
+    Ok(faults)
+}
+
 /// The same list as in `deny.toml`, for those who have no cargo-deny at hand. One cryptography library, and no parser or proxy
 /// that the design turned down. What counts is what is built: Cargo.lock also names packages that no feature turns on.
 pub(crate) fn refused_packages(root: &Path) -> anyhow::Result<Vec<String>> {

@@ -154,6 +154,19 @@ impl Provider {
         self.read(now_ms).await
     }
 
+    /// Reads it anew where that was long ago; what comes of it is in its health.
+    async fn look(&self, now_ms: u64) {
+        let came = Instant::now();
+        let _turn = self.reading.lock().await;
+        // Looked at in turn: somebody who logs in may just have had it read.
+        let Health { asked_at_ms, fault, .. } = self.health();
+        let again_ms = if fault.is_some() { AGAIN_MS } else { LOOK_AGAIN_MS };
+        let now_ms = later(now_ms, came);
+        if now_ms >= asked_at_ms.saturating_add(again_ms) {
+            let _ = self.read(now_ms).await;
+        }
+    }
+
     /// How many keys it has.
     pub(crate) fn keys(&self) -> Option<usize> {
         self.known.lock().as_ref().map(|known| known.keys.count())
@@ -369,11 +382,7 @@ pub(crate) async fn watch(control: Weak<Control>) {
         });
         let Some((providers, now_ms)) = asked else { return };
         for provider in providers {
-            let Health { asked_at_ms, fault, .. } = provider.health();
-            if fault.is_some() || now_ms >= asked_at_ms.saturating_add(LOOK_AGAIN_MS) {
-                // What it says is in its health.
-                let _ = provider.read_again(now_ms).await;
-            }
+            provider.look(now_ms).await;
         }
     }
 }
@@ -449,5 +458,17 @@ mod tests {
         let _asked = provider.reading.lock().await;
         let known = tokio::time::timeout(Duration::from_secs(5), provider.known(1)).await;
         assert_eq!(known.unwrap().err().as_deref(), Some("no answer within 10 s"));
+    }
+
+    #[tokio::test]
+    async fn what_was_read_while_a_look_waited_for_its_turn_is_not_read_again() {
+        let provider = Provider::new(settings()).unwrap();
+        let turn = provider.reading.lock().await;
+        let somebody_reads = async {
+            provider.health.lock().asked_at_ms = 1_000_000;
+            drop(turn);
+        };
+        tokio::join!(provider.look(1_000_000), somebody_reads);
+        assert_eq!(provider.health().fault, None, "this one cannot be read");
     }
 }
