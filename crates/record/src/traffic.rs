@@ -49,7 +49,7 @@ pub enum By {
     Site,
 }
 
-/// A question about traffic. Times are multiples of the step; see [`TrafficQuery::new`].
+/// A question about traffic. Its time is a whole number of steps; see [`TrafficQuery::new`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrafficQuery {
     /// From here on, in Unix milliseconds.
@@ -71,13 +71,19 @@ pub struct TrafficQuery {
 impl TrafficQuery {
     /// The question about a time with at most about so many points. What is older than minutes are kept is answered in hours.
     pub fn new(from_ms: u64, to_ms: u64, points: usize, now_ms: u64, by: By) -> Self {
-        let minutes_from = now_ms.saturating_sub(TRAFFIC_MINUTES_MAX as u64 * MINUTE_MS);
-        let unit = if from_ms < minutes_from { HOUR_MS } else { MINUTE_MS };
-        let points = points.clamp(1, TRAFFIC_POINTS_MAX) as u64;
-        let length = to_ms.saturating_sub(from_ms).max(1);
-        let step_ms = length.div_ceil(points).div_ceil(unit).max(1).saturating_mul(unit);
+        let (_, step_ms) = unit_and_step(from_ms, to_ms, points, now_ms);
         let from_ms = from_ms / step_ms * step_ms;
         let to_ms = to_ms.div_ceil(step_ms).saturating_mul(step_ms).max(from_ms + step_ms);
+        Self { from_ms, to_ms, step_ms, by, refused: false, apps: None, series_max: TRAFFIC_SERIES_MAX }
+    }
+
+    /// The same question, with steps counted from the beginning of the time. A report is about a day of its reader: it must not
+    /// reach into the day before because a step does.
+    pub fn from_the_beginning(from_ms: u64, to_ms: u64, points: usize, now_ms: u64, by: By) -> Self {
+        let (unit, step_ms) = unit_and_step(from_ms, to_ms, points, now_ms);
+        let from_ms = from_ms / unit * unit;
+        let steps = to_ms.saturating_sub(from_ms).div_ceil(step_ms).max(1);
+        let to_ms = from_ms.saturating_add(steps.saturating_mul(step_ms));
         Self { from_ms, to_ms, step_ms, by, refused: false, apps: None, series_max: TRAFFIC_SERIES_MAX }
     }
 
@@ -93,8 +99,23 @@ impl TrafficQuery {
 
     /// Which buckets answer it.
     pub(crate) fn bucket(&self) -> Bucket {
-        if self.step_ms.is_multiple_of(HOUR_MS) { Bucket::Hour } else { Bucket::Minute }
+        // Steps of hours may begin at half past: zones do.
+        let hours = self.step_ms.is_multiple_of(HOUR_MS) && self.from_ms.is_multiple_of(HOUR_MS);
+        if hours { Bucket::Hour } else { Bucket::Minute }
     }
+}
+
+/// What is counted together at least, and the step: a divisor of the day or whole days, so that each day has the same steps.
+fn unit_and_step(from_ms: u64, to_ms: u64, points: usize, now_ms: u64) -> (u64, u64) {
+    let minutes_from = now_ms.saturating_sub(TRAFFIC_MINUTES_MAX as u64 * MINUTE_MS);
+    let unit = if from_ms < minutes_from { HOUR_MS } else { MINUTE_MS };
+    let points = points.clamp(1, TRAFFIC_POINTS_MAX) as u64;
+    let units = to_ms.saturating_sub(from_ms).max(1).div_ceil(points).div_ceil(unit);
+    let day = 24 * HOUR_MS / unit;
+    let units = (units..day).find(|units| day.is_multiple_of(*units));
+    let days =
+        || to_ms.saturating_sub(from_ms).div_ceil(points).div_ceil(24 * HOUR_MS).max(1).saturating_mul(day);
+    (unit, units.unwrap_or_else(days).saturating_mul(unit))
 }
 
 /// Requests over time.
@@ -443,6 +464,43 @@ mod tests {
             assert_eq!((query.from_ms % step_ms, query.to_ms % step_ms), (0, 0));
         }
         let longest = TrafficQuery::new(0, u64::MAX, usize::MAX, now, By::Rule);
+        assert!((1..=TRAFFIC_POINTS_MAX + 1).contains(&longest.points()), "{longest:?}");
+    }
+
+    #[test]
+    fn steps_divide_the_day_or_are_days() {
+        let now = 1_785_585_637_123;
+        for hours in 1..=24 * 90 {
+            for points in [1, 7, 24, 96, 120] {
+                let step_ms = TrafficQuery::new(now - hours * HOUR_MS, now, points, now, By::Action).step_ms;
+                let day = 24 * HOUR_MS;
+                assert!(
+                    day.is_multiple_of(step_ms) || step_ms.is_multiple_of(day),
+                    "{hours} hours in {points} points: {step_ms}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_day_of_any_zone_is_that_day_and_nothing_of_the_next() {
+        let midnight: i64 = 1_785_542_400_000;
+        let day = 24 * HOUR_MS;
+        // Minutes east of UTC: Berlin in winter and summer, Kolkata, Kathmandu, Newfoundland.
+        for zone in [60, 120, 330, 345, -150] {
+            let begin = (midnight - zone * 60_000).unsigned_abs();
+            for length in [day, 23 * HOUR_MS, 25 * HOUR_MS] {
+                let end = begin + length;
+                let query = TrafficQuery::from_the_beginning(begin, end, 25, end, By::Action);
+                assert_eq!((query.from_ms, query.to_ms, query.step_ms), (begin, end, HOUR_MS), "{zone}");
+                let whole = begin.is_multiple_of(HOUR_MS);
+                assert_eq!(query.bucket(), if whole { Bucket::Hour } else { Bucket::Minute }, "{zone}");
+            }
+        }
+        let begin = 1_785_542_400_000 - HOUR_MS;
+        let week = TrafficQuery::from_the_beginning(begin, begin + 7 * day, 96, begin + 7 * day, By::Action);
+        assert_eq!((week.from_ms, week.to_ms, week.step_ms), (begin, begin + 7 * day, 2 * HOUR_MS));
+        let longest = TrafficQuery::from_the_beginning(0, u64::MAX, usize::MAX, begin, By::Rule);
         assert!((1..=TRAFFIC_POINTS_MAX + 1).contains(&longest.points()), "{longest:?}");
     }
 

@@ -104,7 +104,8 @@ pub(crate) async fn of_time(
 /// Every figure is an answer of the endpoints about traffic.
 async fn made(control: &Control, who: &Principal, asked: TrafficParameters) -> Result<Report, ApiError> {
     let app = asked.app.clone();
-    let parameters = TrafficParameters { points: Some(POINTS.to_string()), ..asked };
+    let parameters =
+        TrafficParameters { points: Some(POINTS.to_string()), from_the_beginning: true, ..asked };
     let (from_ms, to_ms) = time(control, &parameters)?;
     let all = seen(control, who, &parameters).await?;
     let refused_by = |by: &str| TrafficParameters {

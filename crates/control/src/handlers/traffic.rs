@@ -30,6 +30,9 @@ pub(crate) struct TrafficParameters {
     pub(super) count: Option<String>,
     pub(super) points: Option<String>,
     pub(super) fleet: Option<String>,
+    /// Steps are counted from `from_ms` and not from midnight: reports ask so.
+    #[serde(skip)]
+    pub(super) from_the_beginning: bool,
 }
 
 /// `GET /api/v1/traffic`
@@ -200,7 +203,9 @@ fn asked(
     let points = number("points", parameters.points.as_deref())?.unwrap_or(POINTS_DEFAULT);
     let points = usize::try_from(points).unwrap_or(usize::MAX).clamp(1, most);
     let (from_ms, to_ms) = time(control, parameters)?;
-    let query = TrafficQuery::new(from_ms, to_ms, points, control.now_ms(), by);
+    let cut =
+        if parameters.from_the_beginning { TrafficQuery::from_the_beginning } else { TrafficQuery::new };
+    let query = cut(from_ms, to_ms, points, control.now_ms(), by);
     Ok(TrafficQuery { refused, apps: apps(who, parameters.app.clone()), ..query })
 }
 

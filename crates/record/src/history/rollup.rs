@@ -448,6 +448,10 @@ mod tests {
             check_against(&store, &raw, &TrafficQuery::new(end - HOUR_MS, end, 60, end, By::Action));
             check_against(&store, &raw, &TrafficQuery::new(end - 24 * HOUR_MS, end, 24, end, By::Action));
             check_against(&store, &raw, &TrafficQuery::new(end - 80 * HOUR_MS, end, 500, end, By::Action));
+            let (half_past, day) = (NOON + HOUR_MS / 2, 24 * HOUR_MS);
+            let query = TrafficQuery::from_the_beginning(half_past - day, half_past, 24, end, By::Action);
+            assert_eq!((query.from_ms, query.step_ms), (half_past - day, HOUR_MS));
+            check_against(&store, &raw, &query);
         }
     }
 
