@@ -4608,6 +4608,7 @@ export interface components {
             recovery_codes: number;
             role: components["schemas"]["OperatorRole"];
             tokens: components["schemas"]["ApiTokenRow"][];
+            via?: string;
         };
         Outcome: "passed" | "failed" | "unknown";
         Part: "access_log" | "history" | "ledger" | "modsecurity_log" | "audit_log" | "event_log" | "event_syslog" | "event_otlp" | "recording";

@@ -35,6 +35,9 @@ pub(crate) struct Kept {
     pub(crate) change: PolicyChange,
     /// The account of its author, for ever his; none of who has the node.
     pub(crate) operator: Option<String>,
+    /// That account as it was when he ordered it; none of what was ordered before changes said so.
+    #[serde(default)]
+    pub(crate) generation: Option<u64>,
     /// The hash of what it is based on.
     pub(crate) base_hash: String,
 }
@@ -45,6 +48,8 @@ pub(crate) struct Wanted {
     pub(crate) order: NewPolicyChange,
     pub(crate) author: String,
     pub(crate) operator: Option<String>,
+    /// His account's.
+    pub(crate) generation: Option<u64>,
     pub(crate) source: String,
     pub(crate) stage: Option<String>,
     pub(crate) base: (u64, String),
@@ -116,6 +121,12 @@ impl Changes {
     pub(crate) fn get(&self, id: &str, now_ms: u64) -> Option<Kept> {
         self.expire(now_ms);
         self.known.lock().get(id).cloned()
+    }
+
+    /// Those that wait.
+    pub(crate) fn waiting(&self) -> Vec<Kept> {
+        let known = self.known.lock();
+        known.values().filter(|kept| kept.change.state == PolicyChangeState::Waiting).cloned().collect()
     }
 
     /// Keeps a change that waits.
@@ -248,7 +259,8 @@ pub(crate) fn shown(mut dangers: Vec<PolicyDifference>) -> Vec<PolicyDifference>
 }
 
 fn kept(wanted: Wanted, state: PolicyChangeState, now_ms: u64) -> (Kept, NewPolicyChange) {
-    let Wanted { order, author, operator, source, stage, base: (base, base_hash), mut differs } = wanted;
+    let Wanted { order, author, operator, generation, source, stage, base: (base, base_hash), mut differs } =
+        wanted;
     let random = u64::from_be_bytes(random_bytes());
     let left_out = differs.changes.len().saturating_sub(CHANGE_DIFFERENCES_MAX);
     differs.changes.truncate(CHANGE_DIFFERENCES_MAX);
@@ -272,7 +284,7 @@ fn kept(wanted: Wanted, state: PolicyChangeState, now_ms: u64) -> (Kept, NewPoli
         decided_at_ms: None,
         version: None,
     };
-    (Kept { change, operator, base_hash }, order)
+    (Kept { change, operator, generation, base_hash }, order)
 }
 
 /// The hash of all that a change would do, on what, and for whom.
@@ -297,6 +309,7 @@ mod tests {
             order: NewPolicyChange { entry: "policy.toml".into(), files, ..NewPolicyChange::default() },
             author: operator.to_owned(),
             operator: Some(operator.to_owned()),
+            generation: None,
             source: "files".into(),
             stage: None,
             base: (3, "abc".into()),

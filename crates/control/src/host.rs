@@ -120,8 +120,10 @@ pub fn console_url(listen: SocketAddr, names: &[HostName], tls: bool) -> Option<
 
 /// A Host's name or address, and its port.
 fn split_port(host: &str) -> (&str, Option<&str>) {
-    if let Some((ip, rest)) = host.strip_prefix('[').map(|rest| rest.split_once(']').unwrap_or((rest, ""))) {
-        return (ip, rest.strip_prefix(':'));
+    if let Some((ip, rest)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        let port = rest.strip_prefix(':');
+        // What goes on otherwise after an address is no address.
+        return if rest.is_empty() || port.is_some() { (ip, port) } else { (host, None) };
     }
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => (name, Some(port)),
@@ -146,6 +148,11 @@ mod tests {
         }
         for host in
             ["evil.example:8900", "192.0.2.1:8900", "localhost.evil.example", "127.0.0.1.nip.io", "", "x:y"]
+        {
+            assert!(!check(host, loopback), "{host}");
+        }
+        for host in
+            ["[::1", "[127.0.0.1]x.evil.example", "[::1].evil.example:8900", "localhost.", "127.0.0.1."]
         {
             assert!(!check(host, loopback), "{host}");
         }

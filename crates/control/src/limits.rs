@@ -74,6 +74,8 @@ pub(crate) const PROVIDER_LOGIN_MS: u64 = 10 * 60_000;
 pub(crate) const PROVIDER_LOGINS_SPENT_MAX: usize = 4_096;
 /// The same of one network: an office behind one address.
 pub(crate) const PROVIDER_LOGINS_PER_NETWORK_MAX: usize = 256;
+/// Tests of a provider in the time in which logins are counted: somebody who mends settings tries often, a script more often.
+pub(crate) const PROVIDER_TESTS_MAX: u32 = 30;
 /// Codes that a provider is shown at once.
 pub(crate) const PROVIDER_REQUESTS_MAX: usize = 8;
 

@@ -424,6 +424,15 @@ struct Fate {
     body_held: usize,
     /// Requests in an hour, by the strictest limit.
     rate: u64,
+    /// The server, and the path that it is asked for.
+    server: String,
+    reached: String,
+    /// Own rules that are read, in order.
+    rules: Vec<String>,
+    /// Whether a rule is run nowhere. One that does not run below a path is narrow.
+    excluded: bool,
+    /// What is done to header fields on the way.
+    edits: String,
 }
 
 struct Asked {
@@ -450,8 +459,23 @@ fn fate(policy: &Policy, asked: &Asked) -> Option<Fate> {
         limit.action == RateAction::Deny
             && (limit.methods.is_empty() || limit.methods.iter().any(|method| method == asked.method))
     });
+    let rewrite = route.and_then(|route| match &route.does {
+        Does::Forward { rewrite: Some(with) } => {
+            let rest = asked.path.strip_prefix(route.when.path.trim_end_matches('/'));
+            Some(format!("{}{}", with.trim_end_matches('/'), rest.unwrap_or_default()))
+        }
+        _ => None,
+    });
+    let upstreams = own.and_then(|own| own.upstreams.as_ref()).unwrap_or(&app.upstreams);
+    let rules = own.map_or(&app.extra_rules, |own| &own.extra_rules);
+    let handling = route.map_or(&app.handling, |route| &route.handling);
     Some(Fate {
         passes: may && forwards,
+        server: format!("{upstreams:?}"),
+        reached: rewrite.unwrap_or_else(|| asked.path.to_owned()),
+        rules: rules.iter().map(|rule| rule.display().to_string()).collect(),
+        excluded: app.exclusions.iter().any(|one| one.target.is_none() && one.path.is_none()),
+        edits: format!("{:?}", handling.request_headers),
         mode: match own.map_or(app.mode, |own| own.mode) {
             Mode::Off => 0,
             Mode::Observe => 1,
@@ -499,7 +523,15 @@ fn settings() -> impl Strategy<Value = String> {
     ];
     let challenge = prop_oneof![3 => Just(""), 1 => Just("challenge = \"always\"\n")];
     let held = prop_oneof![3 => Just(""), 1 => Just("limits = { body_held = \"16 KiB\" }\n")];
-    (mode, networks, challenge, held).prop_map(|(a, b, c, d)| format!("{a}{b}{c}{d}"))
+    let files = prop_oneof![
+        5 => Just(""),
+        1 => Just("extra_rules = [\"own.conf\"]\n"),
+        1 => Just("extra_rules = [\"own.conf\", \"more.conf\"]\n"),
+        1 => Just("extra_rules = [\"own.conf\", \"off.conf\"]\n"),
+    ];
+    let edits = prop_oneof![6 => Just(""), 1 => Just("request_headers = { set = { X-User = \"root\" } }\n")];
+    (mode, networks, challenge, held, files, edits)
+        .prop_map(|(a, b, c, d, e, f)| format!("{a}{b}{c}{d}{e}{f}"))
 }
 
 #[cfg(test)]
@@ -517,9 +549,14 @@ fn route() -> impl Strategy<Value = String> {
         1 => Just("methods = [\"POST\", \"GET\"]\n"),
         1 => Just("suffix = \".php\"\n"),
     ];
-    let does = prop_oneof![5 => Just(""), 1 => Just("reply = { status = 410 }\n")];
+    let does = prop_oneof![
+        5 => Just(""),
+        1 => Just("reply = { status = 410 }\n"),
+        1 => Just("rewrite = \"/b\"\n"),
+        1 => Just("rewrite = \"/a\"\n"),
+    ];
     (path, more, does, settings()).prop_map(|(path, more, does, settings)| {
-        let settings = if does.is_empty() { settings } else { String::new() };
+        let settings = if does.starts_with("reply") { String::new() } else { settings };
         format!("[[apps.routes]]\n{path}\n{more}{does}{settings}")
     })
 }
@@ -537,7 +574,20 @@ fn random_policy() -> impl Strategy<Value = BTreeMap<&'static str, String>> {
         ("c", "hosts = [\"y.x.example\", \"z.test\"]\n"),
         ("d", ""),
     ]);
-    let app = (hosts, 7_u8..9, settings(), limit, prop::collection::vec(route(), 0..3));
+    let exclusion = prop_oneof![
+        1 => Just(""),
+        1 => Just("path = \"/a\"\n"),
+        1 => Just("target = \"ARGS:q\"\n"),
+        1 => Just("target = \"ARGS:q\"\npath = \"/a\"\n"),
+    ]
+    .prop_flat_map(|more| {
+        let text = format!(
+            "[[apps.exclusions]]\nrules = [942100]\nowner = \"ann\"\nreason = \"t\"\nuntil = 2030-01-01\n{more}"
+        );
+        prop_oneof![2 => Just(String::new()), 1 => Just(text)]
+    });
+    let after = (limit, exclusion).prop_map(|(limit, exclusion)| format!("{limit}{exclusion}"));
+    let app = (hosts, 7_u8..9, settings(), after, prop::collection::vec(route(), 0..3));
     prop::collection::vec(app, 1..4).prop_map(|apps| {
         let mut texts = BTreeMap::new();
         for ((name, hosts), server, settings, limit, routes) in apps {
@@ -585,6 +635,14 @@ proptest! {
                     prop_assert!(was.passes, "{} {} {} {}", host, path, method, client);
                     prop_assert!(is.mode >= was.mode && is.challenged >= was.challenged);
                     prop_assert!(is.body_held >= was.body_held && is.rate <= was.rate, "{:?} {:?}", was, is);
+                    prop_assert!(was.excluded || !is.excluded, "{} {}", host, path);
+                    let mut read = is.rules.iter();
+                    prop_assert!(was.rules.iter().all(|rule| read.any(|other| other == rule)), "{:?} {:?}", was, is);
+                    let more = is.rules.iter().any(|rule| rule == "off.conf" && !was.rules.contains(rule));
+                    prop_assert!(!more, "{:?} {:?}", was, is);
+                    if is.server == was.server {
+                        prop_assert_eq!((&is.reached, &is.edits), (&was.reached, &was.edits), "{} {}", host, path);
+                    }
                 }
             }
         }

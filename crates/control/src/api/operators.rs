@@ -61,6 +61,10 @@ pub struct OperatorRow {
     pub created_at_ms: u64,
     /// By whom.
     pub created_by: String,
+    /// What way he came: `invited by NAME`, `provider NAME`, `socket`, `admin token`, `login link`; `first owner` of the oldest account
+    /// that there is, if it was made by a login link.
+    #[serde(default)]
+    pub via: String,
     /// The identity provider by which he logs in; nothing of an account with credentials of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
@@ -116,8 +120,9 @@ impl From<OperatorToken> for ApiTokenRow {
     }
 }
 
-impl From<Operator> for OperatorRow {
-    fn from(operator: Operator) -> Self {
+impl OperatorRow {
+    /// One of them; `first`: the oldest account that there is.
+    pub(crate) fn of(operator: Operator, first: bool) -> Self {
         let passkey = |key: phalanx_trust::Passkey| PasskeyRow {
             id: key.id,
             label: key.label,
@@ -126,6 +131,7 @@ impl From<Operator> for OperatorRow {
             used_at_ms: key.used_at_ms,
         };
         Self {
+            via: via(&operator.created_by, first),
             provider: operator.provider().map(str::to_owned),
             name: operator.name,
             role: operator.role.into(),
@@ -139,6 +145,20 @@ impl From<Operator> for OperatorRow {
             passkeys: operator.passkeys.into_iter().map(passkey).collect(),
             tokens: operator.tokens.into_iter().map(ApiTokenRow::from).collect(),
         }
+    }
+}
+
+/// What way somebody came whom this one added. Who that was is written by `Principal::name`, and at a provider's login.
+fn via(by: &str, first: bool) -> String {
+    match by {
+        "local socket" => "socket".to_owned(),
+        "console" if first => "first owner".to_owned(),
+        "console" => "login link".to_owned(),
+        by => match by.strip_prefix("operator ") {
+            Some(name) => format!("invited by {name}"),
+            None if by.starts_with("token ") => format!("invited by {by}"),
+            None => by.to_owned(),
+        },
     }
 }
 
@@ -339,4 +359,24 @@ pub struct ApiTokenMade {
     pub token: String,
     /// When it ends, in Unix milliseconds.
     pub expires_at_ms: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_way_by_which_an_account_comes_has_a_name() {
+        for (by, first, way) in [
+            ("operator ann", false, "invited by ann"),
+            ("token ci of operator ann", false, "invited by token ci of operator ann"),
+            ("provider corp", false, "provider corp"),
+            ("local socket", true, "socket"),
+            ("admin token", false, "admin token"),
+            ("console", true, "first owner"),
+            ("console", false, "login link"),
+        ] {
+            assert_eq!(via(by, first), way, "{by}");
+        }
+    }
 }

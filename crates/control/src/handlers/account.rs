@@ -16,15 +16,16 @@ use phalanx_trust::{
 };
 
 use crate::api::{
-    APP_BYTES_MAX, ApiTokenMade, Me, NewApiToken, NewPasskey, NewPassword, OperatorRow, PasskeyChallenge,
-    Proof, RecoveryCodes, TotpOffer, is_app_name,
+    APP_BYTES_MAX, ApiTokenMade, Me, NewApiToken, NewPasskey, NewPassword, PasskeyChallenge, Proof,
+    RecoveryCodes, TotpOffer, is_app_name,
 };
 use crate::auth::{Held, Principal};
 use crate::error::ApiError;
 use crate::handlers::login::{self, Arrival};
-use crate::handlers::operators::{fault, on_disk};
+use crate::handlers::operators::{fault, on_disk, row};
 use crate::limits::LOGINS_PER_ACCOUNT_MAX;
 use crate::router::Control;
+use crate::throttle::Of;
 
 /// `GET /api/v1/me`
 pub(crate) async fn show(
@@ -37,8 +38,8 @@ pub(crate) async fn show(
 /// Who asks, as he is told.
 pub(crate) fn me(control: &Control, who: &Principal) -> Me {
     let account = match who {
-        Principal::Operator(operator, _) => Some(OperatorRow::from(Operator::clone(operator))),
-        Principal::ApiToken(both) => Some(OperatorRow::from(both.0.clone())),
+        Principal::Operator(operator, _) => Some(row(control, Operator::clone(operator))),
+        Principal::ApiToken(both) => Some(row(control, both.0.clone())),
         Principal::Socket | Principal::Token | Principal::Link(_) => None,
     };
     Me {
@@ -79,7 +80,7 @@ pub(crate) async fn prove(
 ) -> Result<Json<Me>, ApiError> {
     let (operator, held) = account(&who)?;
     let Json(proof) = read(body)?;
-    let (now_ms, tries) = (control.now_ms(), format!("proof {}", operator.id));
+    let (now_ms, tries) = (control.now_ms(), Of::Account(format!("proof {}", operator.id)));
     control.throttle.charge(&tries, LOGINS_PER_ACCOUNT_MAX, now_ms)?;
     let by_code = proof.passkey.is_none();
     let holds = match proof {
@@ -142,7 +143,7 @@ pub(crate) async fn set_password(
     let offered = control.deps.sessions.offered_totp(&held.id);
     let totp =
         offered.ok_or_else(|| ApiError::bad_request("first ask for a secret: POST /api/v1/me/totp"))?;
-    let tries = format!("proof {}", operator.id);
+    let tries = Of::Account(format!("proof {}", operator.id));
     control.throttle.charge(&tries, LOGINS_PER_ACCOUNT_MAX, control.now_ms())?;
     let step = totp.step_of(&code, control.now_ms(), 0);
     let step = step.ok_or_else(|| ApiError::bad_request("that is not the app's present code"))?;
@@ -179,7 +180,8 @@ pub(crate) async fn add_passkey(
     let purpose = purpose(held);
     let at = Ceremony { origin: &from.origin, purpose: &purpose, now_ms: control.now_ms() };
     // Not given back, as in `prove`.
-    control.throttle.charge(&format!("proof {}", operator.id), LOGINS_PER_ACCOUNT_MAX, at.now_ms)?;
+    let tries = Of::Account(format!("proof {}", operator.id));
+    control.throttle.charge(&tries, LOGINS_PER_ACCOUNT_MAX, at.now_ms)?;
     let made = control.challenges.made(at, &data, &client);
     let made = made.map_err(|fault| ApiError::bad_request(fault.to_string()))?;
     control.record(&who, &format!("add passkey {label}"))?;

@@ -58,6 +58,7 @@ pub(crate) async fn list(
     State(control): State<Arc<Control>>,
     page: Page,
 ) -> Result<Json<Vec<PolicyChange>>, ApiError> {
+    look_for_gone(&control);
     Ok(Json(page.of(control.deps.changes.list(control.now_ms()), |change| change.id.clone())?))
 }
 
@@ -66,6 +67,7 @@ pub(crate) async fn show(
     State(control): State<Arc<Control>>,
     Path(id): Path<String>,
 ) -> Result<Json<PolicyChange>, ApiError> {
+    look_for_gone(&control);
     Ok(Json(kept(&control, &id)?.change))
 }
 
@@ -98,6 +100,7 @@ pub(crate) async fn propose(
     let what =
         format!("ask for a change of policy that another operator must approve: {}", considered.order.reason);
     control.record(who, &what)?;
+    end_of_gone(control);
     control.deps.changes.wait(considered.wanted(who), control.now_ms()).map_err(not_done)
 }
 
@@ -342,6 +345,7 @@ impl Considered {
             source: self.source(),
             author: who.author(),
             operator: who.operator().map(|operator| operator.id.clone()),
+            generation: who.operator().map(|operator| operator.generation),
             stage: self.stage.as_ref().map(ToString::to_string),
             base: self.base,
             differs: self.differs,
@@ -372,16 +376,52 @@ fn may_approve(control: &Control, who: &Principal, waits: &Kept) -> Result<(), A
     if who.operator().is_some_and(|operator| operator.id == *author) {
         return forbidden("own_change", "this change is your own: another operator must approve it");
     }
-    let still = control.deps.operators.get(author);
+    if let Some(why) = gone(control, waits) {
+        expire(control, &waits.change.id, why)?;
+        return Err(conflict("author_gone", why));
+    }
+    // Of an account of the fleet, of one of a provider and of those of two nodes that met, the name is all that says whose they are.
+    let named = control.deps.operators.get(author).map(|author| author.given_name);
+    if who.operator().is_some_and(|operator| Some(&operator.given_name) == named.as_ref()) {
+        return forbidden(
+            "own_name",
+            "an account of the same name ordered this change, which may be yours: somebody of another name must approve it",
+        );
+    }
+    Ok(())
+}
+
+/// Why the word of a change's author does not count any more. Whatever ends his sessions ends what he asked for, at whatever node it was
+/// done: a reset says that somebody else may have had his account.
+fn gone(control: &Control, waits: &Kept) -> Option<&'static str> {
+    let still = control.deps.operators.get(waits.operator.as_ref()?);
     let may = |operator: &phalanx_trust::Operator| {
         !operator.disabled && operator.role >= Role::Editor && operator.apps.is_empty()
     };
-    if still.as_ref().is_some_and(may) {
-        return Ok(());
+    match still.filter(may) {
+        None => Some("its author may not change policy any more"),
+        Some(now) if waits.generation.is_some_and(|then| then != now.generation) => {
+            Some("its author's account was reset or changed since he ordered it")
+        }
+        Some(_) => None,
     }
-    let why = "its author may not change policy any more";
-    expire(control, &waits.change.id, why)?;
-    Err(conflict("author_gone", why))
+}
+
+/// Ends what waits of authors whose word does not count any more. For who holds `reloading`: nothing is published meanwhile.
+fn end_of_gone(control: &Control) {
+    for waits in control.deps.changes.waiting() {
+        let Some(why) = gone(control, &waits) else { continue };
+        if let Err(error) = expire(control, &waits.change.id, why) {
+            tracing::warn!(id = waits.change.id, ?error, "the end of a change of policy is not kept");
+        }
+    }
+}
+
+/// The same before somebody is shown changes, unless one is being published, which looks for itself.
+fn look_for_gone(control: &Control) {
+    if let Ok(_one_at_a_time) = control.reloading.try_lock() {
+        end_of_gone(control);
+    }
 }
 
 fn expire(control: &Control, id: &str, why: &str) -> Result<(), ApiError> {

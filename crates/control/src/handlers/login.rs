@@ -22,6 +22,7 @@ use crate::handlers::blocking;
 use crate::handlers::session::set_cookie;
 use crate::limits::{HASH_WAIT, LOGINS_PER_ACCOUNT_MAX, LOGINS_PER_NETWORK_MAX, PASSKEYS_PER_NETWORK_MAX};
 use crate::router::Control;
+use crate::throttle::Of;
 
 /// `POST /api/v1/login/password`
 pub(crate) async fn by_password(
@@ -66,7 +67,7 @@ pub(crate) async fn by_passkey(
 ) -> Result<Response, ApiError> {
     let (from, signed): (Arrival, PasskeySigned) = read(&control, request).await?;
     // Not given back: each login that holds spends a challenge, of which only so many are remembered.
-    let of = format!("passkeys of network {}", from.network);
+    let of = Of::Other(format!("passkeys of network {}", from.network));
     control.throttle.charge(&of, PASSKEYS_PER_NETWORK_MAX, control.now_ms())?;
     let at = Ceremony { origin: &from.origin, purpose: LOG_IN, now_ms: control.now_ms() };
     let operator = check_passkey(&control, at, signed).await.map_err(|_| failed(&control))?;
@@ -162,15 +163,18 @@ pub(crate) fn origin(headers: &HeaderMap) -> String {
 }
 
 /// A try to log in with a password, counted.
-struct Tries([String; 2]);
+struct Tries([Of; 2]);
 
 impl Tries {
     fn charge(control: &Control, from: &Arrival, name: &str) -> Result<Self, ApiError> {
         let now_ms = control.now_ms();
-        let network = format!("network {}", from.network);
+        let network = Of::Other(format!("network {}", from.network));
         control.throttle.charge(&network, LOGINS_PER_NETWORK_MAX, now_ms)?;
         // A name that nobody has is counted as any other, or the limit would tell which there are.
-        let account = format!("account {name}");
+        let account = match control.deps.operators.named(name) {
+            Some(operator) => Of::Account(format!("login {}", operator.id)),
+            None => Of::Other(format!("account {name}")),
+        };
         control.throttle.charge(&account, LOGINS_PER_ACCOUNT_MAX, now_ms)?;
         Ok(Self([network, account]))
     }

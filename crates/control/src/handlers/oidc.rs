@@ -22,10 +22,13 @@ use crate::console;
 use crate::error::ApiError;
 use crate::handlers::login::{Arrival, open_session};
 use crate::handlers::operators::{on_disk, scope};
-use crate::limits::{LOGINS_PER_NETWORK_MAX, PASSKEYS_PER_NETWORK_MAX, PROVIDER_LOGIN_MS};
+use crate::limits::{
+    LOGINS_PER_NETWORK_MAX, PASSKEYS_PER_NETWORK_MAX, PROVIDER_LOGIN_MS, PROVIDER_TESTS_MAX,
+};
 use crate::oidc::{Flow, FlowFault, FreshFor, NotRedeemed, Person, Provider};
 use crate::paging::Page;
 use crate::router::Control;
+use crate::throttle::Of;
 
 /// `GET /api/v1/login/oidc`: for everybody, so no more than a button needs.
 pub(crate) async fn list(State(control): State<Arc<Control>>) -> Json<Vec<LoginProvider>> {
@@ -49,9 +52,17 @@ pub(crate) async fn rows(
 /// `POST /api/v1/oidc/{name}/test`
 pub(crate) async fn test(
     State(control): State<Arc<Control>>,
+    Extension(who): Extension<Principal>,
     Path(name): Path<String>,
 ) -> Result<Json<ProviderRow>, ApiError> {
     let provider = named(&control, &name)?;
+    // The provider sees one client, and would keep out who logs in for what a script asks.
+    let tests = Of::Account(format!("tests of provider {name}"));
+    control.throttle.charge(&tests, PROVIDER_TESTS_MAX, control.now_ms()).map_err(|_| {
+        let message = "this provider was tested too often; its row says what came of it, and a quarter of an hour later it is asked again";
+        ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_tests", message)
+    })?;
+    control.record(&who, &format!("test the identity provider {name}"))?;
     // What came of it is in the row.
     let _ = provider.read_again(control.now_ms()).await;
     Ok(Json(row(&control, provider)))
@@ -211,7 +222,7 @@ async fn leave(
     fresh_for: Option<FreshFor>,
 ) -> Result<Response, ApiError> {
     let now_ms = control.now_ms();
-    let of = format!("providers of network {}", from.network);
+    let of = Of::Other(format!("providers of network {}", from.network));
     control.throttle.charge(&of, PASSKEYS_PER_NETWORK_MAX, now_ms)?;
     let secure = leads_back(control, &from.origin)?;
     let name = &provider.settings().name;
@@ -246,7 +257,7 @@ async fn finish(
     // The session's own cookie does not come along from another site, and there is no `Origin`.
     let from = Arrival { origin: flow.origin.clone(), session: flow.session.clone(), ..came.from };
     // Not counted with passwords: a provider that breaks must not keep out who gets in without it.
-    let tries = format!("answers of providers to network {}", from.network);
+    let tries = Of::Other(format!("answers of providers to network {}", from.network));
     control.throttle.charge(&tries, LOGINS_PER_NETWORK_MAX, now_ms)?;
     let token = redeem(control, provider, (&flow, &from), back).await?;
     let operator = admit(control, provider, &token).await?;

@@ -22,7 +22,8 @@ pub(crate) async fn list(
     State(control): State<Arc<Control>>,
     page: Page,
 ) -> Result<Json<Vec<OperatorRow>>, ApiError> {
-    let rows = control.deps.operators.list().into_iter().map(OperatorRow::from).collect();
+    let numbered = control.deps.operators.list().into_iter().enumerate();
+    let rows = numbered.map(|(at, operator)| OperatorRow::of(operator, at == 0)).collect();
     Ok(Json(page.of(rows, |row: &OperatorRow| row.name.clone())?))
 }
 
@@ -68,7 +69,7 @@ pub(crate) async fn edit(
     let OperatorEdit { role, apps, disabled } = edit;
     let change = OperatorChange { role: role.map(Into::into), apps, disabled };
     throwing_out(&control, id, move |operators, id| operators.change(id, change, by(&who))).await?;
-    Ok(Json(OperatorRow::from(named(&control, &name)?)))
+    Ok(Json(row(&control, named(&control, &name)?)))
 }
 
 /// `DELETE /api/v1/operators/{name}`
@@ -208,7 +209,13 @@ fn invited(control: &Control, operator: Operator) -> OperatorInvited {
         let ticket = control.deps.tickets.issue_enrolment((&operator).into(), now_ms);
         login_url(listen, console, true, &ticket)
     });
-    OperatorInvited { operator: operator.into(), url, expires_at_ms: now_ms + ENROL_TICKET_MS }
+    OperatorInvited { operator: row(control, operator), url, expires_at_ms: now_ms + ENROL_TICKET_MS }
+}
+
+/// As others see him.
+pub(crate) fn row(control: &Control, operator: Operator) -> OperatorRow {
+    let first = control.deps.operators.list().first().is_some_and(|first| first.id == operator.id);
+    OperatorRow::of(operator, first)
 }
 
 pub(crate) fn scope(apps: &[String]) -> String {

@@ -129,6 +129,49 @@ async fn an_approval_is_for_the_policy_that_was_looked_at() {
 }
 
 #[tokio::test]
+async fn what_ends_an_authors_sessions_ends_what_he_ordered() {
+    let node = Node::start().await;
+    let mut bob = enrol(&node, "bob", "owner", &[]).await;
+    let ends: [(&str, &str, &str, &[Option<Value>]); 4] = [
+        ("ann", "POST", "/api/v1/operators/ann/reset", &[None]),
+        ("cid", "DELETE", "/api/v1/operators/cid", &[None]),
+        (
+            "dan",
+            "PATCH",
+            "/api/v1/operators/dan",
+            &[Some(json!({ "disabled": true })), Some(json!({ "disabled": false }))],
+        ),
+        (
+            "eve",
+            "PATCH",
+            "/api/v1/operators/eve",
+            &[Some(json!({ "role": "viewer" })), Some(json!({ "role": "editor" }))],
+        ),
+    ];
+    for (name, method, path_of, bodies) in ends {
+        let mut author = enrol(&node, name, "editor", &[]).await;
+        let [seen, unseen] = [
+            author.browser.send("POST", CHANGES, Some(policy(OFF))).await.json(),
+            author.browser.send("POST", CHANGES, Some(policy(OFF))).await.json(),
+        ];
+        let waits = node.get(path(&seen, "").trim_end_matches('/')).await.json();
+        assert_eq!(waits["state"], "waiting", "{name}: {waits}");
+        for body in bodies {
+            let done = node.call(method, path_of, body.clone()).await;
+            assert!(done.status.is_success(), "{name}: {}", done.text);
+        }
+        let refused = bob.browser.send("POST", &path(&unseen, "approve"), of(&unseen)).await;
+        assert_eq!(refused.code(), "author_gone", "{name}: {}", refused.text);
+        let listed = node.get(CHANGES).await.json();
+        let states: Vec<_> = listed.as_array().unwrap().iter().map(|one| one["state"].clone()).collect();
+        assert!(states.iter().all(|state| *state == "expired"), "{name}: {listed}");
+        let again = node.call("POST", &path(&seen, "approve"), of(&seen)).await;
+        assert_eq!(again.code(), "expired", "{name}: who has the node cannot apply it either");
+    }
+    assert_eq!(version(&node).await, 0);
+}
+
+#[tokio::test]
 async fn a_change_that_nobody_approves_in_time_expires() {
     let node = Node::start().await;
     let mut ann = enrol(&node, "ann", "editor", &[]).await;

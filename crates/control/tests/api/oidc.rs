@@ -726,3 +726,57 @@ async fn tries_that_come_back_are_counted_by_network() {
     assert!(statuses[..40].iter().all(|status| *status == StatusCode::UNAUTHORIZED), "{statuses:?}");
     assert_eq!(statuses[40], StatusCode::TOO_MANY_REQUESTS);
 }
+
+#[tokio::test]
+async fn tests_of_a_provider_are_counted_and_in_the_ledger() {
+    let idp = Idp::listen().await;
+    let mut node = idp.node().await;
+    for _ in 0..30 {
+        let tested = node.call("POST", "/api/v1/oidc/corp/test", Some(Value::Null)).await;
+        assert_eq!(tested.status, StatusCode::OK, "{}", tested.text);
+    }
+    let (asked, entries) = (idp.says.lock().unwrap().keys_asked, node.ledger());
+    let entries = entries.iter().filter(|entry| entry.contains("test the identity provider corp"));
+    // The node itself asks when it starts.
+    assert!(asked >= 30 && entries.count() == 30, "{asked}");
+    let refused = node.call("POST", "/api/v1/oidc/corp/test", Some(Value::Null)).await;
+    assert_eq!((refused.status, refused.code().as_str()), (StatusCode::TOO_MANY_REQUESTS, "too_many_tests"));
+    assert_eq!((idp.says.lock().unwrap().keys_asked, node.ledger().len()), (asked, 0));
+    assert_eq!(Browser::new(&node).log_in(&idp).await.status, StatusCode::SEE_OTHER, "logins go on");
+    node.later(15 * 60_000);
+    let again = node.call("POST", "/api/v1/oidc/corp/test", Some(Value::Null)).await;
+    assert_eq!(again.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn accounts_of_one_name_do_not_approve_each_others_changes() {
+    let idp = Idp::listen().await;
+    let node = idp.node().await;
+    let mut ann = enrol(&node, "ann", "editor", &[]).await;
+    let text = format!("{OWN_POLICY}mode = \"off\"\n");
+    let files = json!({ "policy.toml": BASE64.encode(text.as_bytes()) });
+    let order = json!({ "entry": "policy.toml", "files": files, "reason": "a test" });
+    let change = ann.browser.send("POST", "/api/v1/policy/changes", Some(order)).await.json();
+    let approve = format!("/api/v1/policy/changes/{}/approve", change["id"].as_str().unwrap());
+    for (name, status, code) in
+        [("ann@corp.example", StatusCode::FORBIDDEN, "own_name"), ("carol", StatusCode::OK, "")]
+    {
+        idp.says(|says| says.claims = json!({ "sub": name, "preferred_username": name, "groups": ["sec"] }));
+        let mut browser = Browser::new(&node);
+        browser.log_in(&idp).await;
+        let cookies: Vec<String> =
+            browser.jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let request = http::Request::post(&approve)
+            .header(header::HOST, HOST)
+            .header(header::ORIGIN, ORIGIN)
+            .header(header::COOKIE, cookies.join("; "))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(json!({ "hash": change["hash"] }).to_string()));
+        let answer = node.send(request.unwrap()).await;
+        assert_eq!(answer.status, status, "{name}: {}", answer.text);
+        assert!(code.is_empty() || answer.code() == code, "{name}: {}", answer.text);
+    }
+    let rows = node.get("/api/v1/operators").await.json();
+    let ways: Vec<_> = rows.as_array().unwrap().iter().map(|row| row["via"].clone()).collect();
+    assert_eq!(ways, ["admin token", "provider corp", "provider corp"]);
+}

@@ -235,10 +235,10 @@ fn table(operators: &[OperatorRow]) -> String {
             (false, false) => ways.join(", "),
         };
         let role = format!("{:?}", one.role).to_lowercase();
-        vec![one.name.clone(), role, apps, state, one.created_by.clone(), one.made_on.clone()]
+        vec![one.name.clone(), role, apps, state, one.via.clone(), one.made_on.clone()]
     };
     let rows: Vec<Vec<String>> = operators.iter().map(row).collect();
-    print::table(&["NAME", "ROLE", "APPS", "LOGS IN WITH", "ADDED BY", "ON"], &rows)
+    print::table(&["NAME", "ROLE", "APPS", "LOGS IN WITH", "CAME BY", "ON"], &rows)
 }
 
 fn change(args: &ChangeArgs) -> anyhow::Result<()> {

@@ -407,6 +407,7 @@ impl Account {
         Operator {
             id: self.id.clone(),
             name: name.to_owned(),
+            given_name: self.born.name.clone(),
             role: self.role.1,
             apps: self.apps.1.clone(),
             created_at_ms: self.born.at_ms,

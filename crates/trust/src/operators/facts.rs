@@ -28,6 +28,9 @@ pub struct Operator {
     pub id: String,
     /// His name.
     pub name: String,
+    /// The name that he was given; he is shown by another one where somebody else has it.
+    #[serde(default)]
+    pub given_name: String,
     /// What he may do.
     pub role: Role,
     /// The only apps that he may see and act on; all if there is none.
