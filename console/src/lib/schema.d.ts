@@ -5012,6 +5012,7 @@ export interface components {
             score: number;
             site: string;
             status: number;
+            summary?: string[];
         };
         RefusedClient: {
             asn?: number | null;
@@ -5209,6 +5210,7 @@ export interface components {
             phase: number;
             rule: components["schemas"]["RuleInfo"];
             score: number;
+            verbatim?: boolean;
         };
         SpanId: string;
         Status: {

@@ -30,6 +30,9 @@ pub struct Report {
     pub from_ms: u64,
     /// Until here, exclusive.
     pub to_ms: u64,
+    /// Since when there are counts at all, where that is later than where it begins: nothing is known of what was before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted_since_ms: Option<u64>,
     /// When it was made.
     pub made_at_ms: u64,
     /// What became of the requests.
@@ -144,6 +147,7 @@ mod tests {
             app: None,
             from_ms: 1_767_571_200_000,
             to_ms: 1_767_657_600_000,
+            counted_since_ms: Some(1_767_574_800_000),
             made_at_ms: 1_767_657_660_000,
             totals: TrafficTotals { requests: 1_200, refused: 30, ..TrafficTotals::default() },
             before: TrafficTotals { requests: 600, refused: 30, ..TrafficTotals::default() },

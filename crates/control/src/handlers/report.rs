@@ -138,14 +138,17 @@ async fn made(control: &Control, who: &Principal, asked: TrafficParameters) -> R
         if who.apps().is_some() || app.is_some() { Vec::new() } else { incidents::all(control).await? };
     incidents.retain(|one| one.opened_at_ms < to_ms && one.changed_at_ms >= from_ms);
     incidents.truncate(INCIDENTS_MAX);
+    // The last step may not be over yet.
+    let (from_ms, made_at_ms) = (all.traffic.from_ms, control.now_ms());
     Ok(Report {
         over_time: steps(&all.traffic, &refused.traffic),
         answered: all.answered,
         silent: all.silent,
         app,
-        from_ms: all.traffic.from_ms,
-        to_ms: all.traffic.to_ms,
-        made_at_ms: control.now_ms(),
+        from_ms,
+        to_ms: all.traffic.to_ms.min(made_at_ms).max(from_ms),
+        counted_since_ms: all.traffic.begins_ms.filter(|begins_ms| *begins_ms > from_ms),
+        made_at_ms,
         totals: all.traffic.totals,
         before,
         step_ms: all.traffic.step_ms,

@@ -14,6 +14,9 @@ impl Report {
         };
         row("report", "from", &rfc3339(self.from_ms));
         row("report", "to", &rfc3339(self.to_ms));
+        if let Some(since) = self.counted_since_ms {
+            row("report", "counted since", &rfc3339(since));
+        }
         row("report", "app", self.app.as_deref().unwrap_or("all"));
         self.answered.iter().for_each(|node| row("node", &node.to_string(), "counted"));
         self.silent.iter().for_each(|node| row("node", &node.to_string(), "missing"));

@@ -23,6 +23,13 @@ impl Report {
             words(self.to_ms),
             words(self.made_at_ms),
         );
+        if let Some(since) = self.counted_since_ms {
+            let _ = writeln!(
+                out,
+                "<p>There are counts since {}; nothing is known of what was before.</p>",
+                words(since)
+            );
+        }
         self.missing(&mut out);
         self.totals(&mut out);
         out.push_str("<h2>Over time</h2>\n<figure>");

@@ -17,6 +17,12 @@ impl Report {
             rfc3339(self.to_ms),
             names.join(", ")
         );
+        if let Some(since) = self.counted_since_ms {
+            out.push_str(&format!(
+                "there are counts since {}; nothing is known of what was before\n",
+                rfc3339(since)
+            ));
+        }
         if !self.silent.is_empty() {
             let silent: Vec<String> = self.silent.iter().map(ToString::to_string).collect();
             out.push_str(&format!("MISSING, because they did not answer: {}\n", silent.join(", ")));

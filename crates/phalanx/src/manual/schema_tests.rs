@@ -197,7 +197,7 @@ fn good_files_pass() {
             _ if name.ends_with(".test.toml") => SchemaOf::Test,
             _ => continue,
         };
-        let text = std::fs::read_to_string(&path).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap().replace("{soon}", "2100-01-01");
         assert_eq!(ready.refuses(file, &parsed(&text)), None, "{}", path.display());
         tried += 1;
     }

@@ -21,10 +21,13 @@ use crate::toml_text::At;
 /// Rules by id, with their tags.
 type Tagged = BTreeMap<u64, Vec<String>>;
 
+/// Where rules stand, and what is loaded after them.
+type Sources = (RuleSource, Vec<PathBuf>);
+
 /// The rules of apps. Many apps have the same, and reading them takes time.
 pub(super) struct KnownRules<'a> {
     files: Files<'a>,
-    known: RefCell<HashMap<(RuleSource, Vec<PathBuf>), Option<Rc<Tagged>>>>,
+    known: RefCell<HashMap<Sources, Option<Rc<Tagged>>>>,
 }
 
 /// Where, what, and what to do about it.
