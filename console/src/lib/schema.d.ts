@@ -5057,6 +5057,7 @@ export interface components {
             app?: string | null;
             before: components["schemas"]["TrafficTotals"];
             clients: components["schemas"]["RefusedClient"][];
+            counted_since_ms?: number | null;
             from_ms: number;
             incidents: components["schemas"]["IncidentRow"][];
             made_at_ms: number;
