@@ -85,7 +85,10 @@ test('with everything opened that opens in place, axe finds nothing wrong on the
 });
 
 test('what opens in place on a phone scrolls in itself, and not the page', async () => {
-  for (const [place, opener] of [['#/', 'summary:has-text("Self-test")'], ['#/intelligence', 'button:has-text("Import a list")'], ['#/fleet', 'button:has-text("Drain")'], ['#/operators', 'button:has-text("Make a token")']]) {
+  const openers = [['#/', 'summary:has-text("Self-test")'], ['#/intelligence', 'button:has-text("Import a list")'], ['#/fleet', 'button:has-text("Drain")']];
+  // Who came by the admin token has no account, and no tokens.
+  if (lab.mock) openers.push(['#/operators', 'button:has-text("Make a token")']);
+  for (const [place, opener] of openers) {
     const { page, close } = await open(place, { viewport: { width: 360, height: 780 } });
     await live(page);
     await page.locator(opener).first().click({ timeout: 5_000 });
