@@ -88,6 +88,27 @@ test('a day of a node that began ten minutes ago is drawn from there on, and say
   }
 });
 
+test('the first minute of a node is drawn as a minute, and not as years', { skip: mockOnly() }, async () => {
+  lab.mock.world.countedSince = Math.floor(Date.now() / 60_000) * 60_000 - 60_000;
+  try {
+    const { page, faults, close } = await open('#/traffic?range=24h');
+    const chart = page.locator('.chart .u-over').first();
+    await chart.waitFor();
+    const box = await chart.boundingBox();
+    await page.mouse.move(box.x + 5, box.y + 40);
+    await page.mouse.down();
+    await page.mouse.move(box.x + box.width - 5, box.y + 40, { steps: 6 });
+    await page.mouse.up();
+    await page.waitForURL((url) => /from=\d+&to=\d+/.test(url.hash));
+    const [, from, to] = /from=(\d+)&to=(\d+)/.exec(new URL(page.url()).hash);
+    assert.ok(Number(to) - Number(from) <= 600_000, `${Number(to) - Number(from)} ms`);
+    assert.deepEqual(faults, []);
+    await close();
+  } finally {
+    lab.mock.world.countedSince = null;
+  }
+});
+
 test('a rule leads to its requests', { skip: mockOnly() }, async () => {
   const { page, close } = await open('#/traffic?range=1h&by=rule');
   await page.getByRole('link', { name: '942100' }).first().click();
