@@ -1,5 +1,6 @@
 //! Errors as the API answers them: problems (RFC 9457), the outward message apart from what is logged.
 
+use axum::extract::rejection::JsonRejection;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use phalanx_fleet::FleetError;
@@ -78,6 +79,34 @@ impl IntoResponse for ApiError {
         }
         response
     }
+}
+
+/// A body that is not what the document says: each kind of mistake has its own code, and a sentence without the names of our types.
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
+        let (status, text) = (rejection.status(), rejection.body_text());
+        // What is before the first colon says where in the library it happened.
+        let what = text.split_once(": ").map_or(text.as_str(), |(_, what)| what);
+        let (code, message) = match &rejection {
+            JsonRejection::JsonSyntaxError(_) => ("bad_request", format!("the body is no JSON: {what}")),
+            JsonRejection::MissingJsonContentType(_) => (
+                "unsupported_media_type",
+                "the body has to be JSON: send `Content-Type: application/json`".to_owned(),
+            ),
+            JsonRejection::JsonDataError(_) => {
+                ("invalid", format!("the body is not as the API's document says: {}", plain(what)))
+            }
+            _ => ("bad_request", text),
+        };
+        Self::new(status, code, message)
+    }
+}
+
+/// What a reader of JSON expected, without the name of a type of ours.
+fn plain(what: &str) -> String {
+    let Some((before, named)) = what.split_once("expected struct ") else { return what.to_owned() };
+    let rest = named.split_once(" at line").map_or_else(String::new, |(_, place)| format!(" at line{place}"));
+    format!("{before}expected an object{rest}")
 }
 
 impl From<RecordError> for ApiError {

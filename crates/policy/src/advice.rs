@@ -1,7 +1,7 @@
 //! What a policy says without a mistake, and hardly anybody means: protection that is off, doors that are open, limits and rules that never
 //! act.
 //!
-//! Advice is about a text that [`parse_policy`] takes. It is for those who write policy (`phalanx check`), and not told when a node loads it.
+//! Advice is about a text that [`crate::parse_policy`] takes. It is for those who write policy (`phalanx check`), and not told when a node loads it.
 //! INVARIANT: what every second policy does for a reason is not told.
 
 mod exclusions;

@@ -79,7 +79,7 @@ pub(crate) async fn prove(
     body: Result<Json<Proof>, JsonRejection>,
 ) -> Result<Json<Me>, ApiError> {
     let (operator, held) = account(&who)?;
-    let Json(proof) = read(body)?;
+    let Json(proof) = body?;
     let (now_ms, tries) = (control.now_ms(), Of::Account(format!("proof {}", operator.id)));
     control.throttle.charge(&tries, LOGINS_PER_ACCOUNT_MAX, now_ms)?;
     let by_code = proof.passkey.is_none();
@@ -219,7 +219,7 @@ pub(crate) async fn add_token(
     body: Result<Json<NewApiToken>, JsonRejection>,
 ) -> Result<(StatusCode, Json<ApiTokenMade>), ApiError> {
     let (operator, _) = account(&who)?;
-    let Json(new) = read(body)?;
+    let Json(new) = body?;
     Ok((StatusCode::CREATED, Json(make_token(&control, &who, Arc::clone(operator), new).await?)))
 }
 
@@ -332,10 +332,6 @@ fn enrolled(
         answer.headers_mut().insert(header::SET_COOKIE, cookie.clone());
     }
     Ok(answer)
-}
-
-fn read<T>(body: Result<Json<T>, JsonRejection>) -> Result<Json<T>, ApiError> {
-    body.map_err(|error| ApiError::new(error.status(), "bad_request", error.body_text()))
 }
 
 const LABEL_BYTES_MAX: usize = 64;

@@ -31,7 +31,7 @@ pub(crate) async fn add(
     Extension(who): Extension<Principal>,
     body: Result<Json<NewBouncer>, JsonRejection>,
 ) -> Result<(StatusCode, Json<BouncerKey>), ApiError> {
-    let Json(new) = body.map_err(|e| ApiError::new(e.status(), "bad_request", e.body_text()))?;
+    let Json(new) = body?;
     if !valid_name(&new.name) {
         return Err(ApiError::bad_request("a bouncer's name has 1 to 63 characters of a-z, 0-9, - and _"));
     }

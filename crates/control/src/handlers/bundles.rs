@@ -35,8 +35,7 @@ pub(crate) async fn push(
     Extension(who): Extension<Principal>,
     body: Result<Json<PolicyPush>, JsonRejection>,
 ) -> Result<(StatusCode, Json<api::Policy>), ApiError> {
-    let Json(order) =
-        body.map_err(|rejection| ApiError::new(rejection.status(), "bad_request", rejection.body_text()))?;
+    let Json(order) = body?;
     let PolicyPush { entry, files, expect, canary_site, canary_node, bake_ms, reason, source } = order;
     let order = NewPolicyChange {
         entry,
@@ -71,7 +70,7 @@ pub(crate) async fn roll_back(
     Extension(who): Extension<Principal>,
     body: Result<Json<PolicyRollback>, JsonRejection>,
 ) -> Result<Json<api::Policy>, ApiError> {
-    let Json(order) = body.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    let Json(order) = body?;
     needed_reason(&order.reason)?;
     let _one_at_a_time = control.reloading.lock().await;
     let from = changes::may_go_back(&control, &who, order.to).await?;
@@ -87,7 +86,7 @@ pub(crate) async fn move_home(
     Extension(who): Extension<Principal>,
     body: Result<Json<PolicyHome>, JsonRejection>,
 ) -> Result<Json<api::Policy>, ApiError> {
-    let Json(order) = body.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    let Json(order) = body?;
     control.record(&who, &format!("move the home of policy to site {}", order.site))?;
     control.deps.fleet.move_policy_home(&order.site, &who.author()).await?;
     Ok(Json(describe(&control)))

@@ -77,8 +77,7 @@ pub(crate) async fn add(
     Extension(who): Extension<Principal>,
     body: Result<Json<NewPolicyChange>, JsonRejection>,
 ) -> Result<(StatusCode, Json<PolicyChange>), ApiError> {
-    let Json(mut order) =
-        body.map_err(|rejection| ApiError::new(rejection.status(), "bad_request", rejection.body_text()))?;
+    let Json(mut order) = body?;
     order.source = claimed(order.source)?;
     let change = propose(&control, &who, order).await?;
     Ok((StatusCode::CREATED, Json(change)))
@@ -168,7 +167,7 @@ pub(crate) async fn approve(
     Path(id): Path<String>,
     body: Result<Json<PolicyApproval>, JsonRejection>,
 ) -> Result<Json<PolicyChange>, ApiError> {
-    let Json(approval) = body.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    let Json(approval) = body?;
     check_reason(&approval.reason)?;
     let _one_at_a_time = control.reloading.lock().await;
     let waits = kept(&control, &id)?;
@@ -210,7 +209,7 @@ pub(crate) async fn reject(
     Path(id): Path<String>,
     body: Result<Json<PolicyRejection>, JsonRejection>,
 ) -> Result<Json<PolicyChange>, ApiError> {
-    let Json(rejection) = body.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    let Json(rejection) = body?;
     check_reason(&rejection.reason)?;
     let _one_at_a_time = control.reloading.lock().await;
     let waits = kept(&control, &id)?;

@@ -58,7 +58,7 @@ pub(crate) async fn add(
     Extension(who): Extension<Principal>,
     body: Result<Json<NewDecision>, JsonRejection>,
 ) -> Result<(StatusCode, Json<DecisionMade>), ApiError> {
-    let Json(new) = body.map_err(|e| ApiError::new(e.status(), "bad_request", e.body_text()))?;
+    let Json(new) = body?;
     let actor = actor(&new)?;
     check(&new)?;
     check_scope(&who, &actor)?;

@@ -51,7 +51,7 @@ pub(crate) async fn delegate(
     Extension(who): Extension<Principal>,
     body: Result<Json<NewDelegation>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Delegation>), ApiError> {
-    let Json(order) = body.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    let Json(order) = body?;
     port(&control)?;
     control.record(&who, &format!("delegate site {} to {}", order.site, order.node))?;
     let delegated =

@@ -70,7 +70,7 @@ pub(crate) async fn add(
     Extension(who): Extension<Principal>,
     body: Result<Json<NewExclusion>, JsonRejection>,
 ) -> Result<(StatusCode, Json<PolicyChange>), ApiError> {
-    let Json(order) = body.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    let Json(order) = body?;
     let now_ms = control.now_ms();
     if !(now_ms + 1_000..=now_ms.saturating_add(DAYS_MAX * DAY_MS)).contains(&order.expires_ms) {
         return Err(ApiError::bad_request(format!(

@@ -27,7 +27,7 @@ pub(crate) async fn invite(
     Extension(who): Extension<Principal>,
     body: Result<Json<NewInvitation>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Invited>), ApiError> {
-    let Json(order) = body.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    let Json(order) = body?;
     if let (None, Some(port)) = (&control.deps.authority, &control.deps.delegate) {
         return super::delegation::invite(&control, port, &who, order).await;
     }
@@ -63,7 +63,7 @@ pub(crate) async fn revoke(
     Extension(who): Extension<Principal>,
     body: Result<Json<NewRevocation>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Revoked>), ApiError> {
-    let Json(order) = body.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    let Json(order) = body?;
     reason::check(&order.reason, REASON_BYTES_MAX)?;
     control.record(&who, &format!("revoke node {}/{}", order.site, order.node))?;
     let revoked = control.deps.fleet.revoke(&order.site, &order.node, order.withdraw, &order.reason).await?;

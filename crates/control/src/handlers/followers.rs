@@ -64,8 +64,7 @@ pub(crate) async fn tell(
     Extension(who): Extension<Principal>,
     body: Result<Json<PolicyFollowing>, JsonRejection>,
 ) -> Result<StatusCode, ApiError> {
-    let Json(said) =
-        body.map_err(|rejection| ApiError::new(rejection.status(), "bad_request", rejection.body_text()))?;
+    let Json(said) = body?;
     let lengths = [
         ("name", said.name.len(), NAME_BYTES_MAX),
         ("words", said.words.len(), WORDS_BYTES_MAX),

@@ -24,7 +24,7 @@ pub(crate) async fn order(
     Extension(who): Extension<Principal>,
     body: Result<Json<NewNodeOrder>, JsonRejection>,
 ) -> Result<(StatusCode, Json<NodeOrder>), ApiError> {
-    let Json(order) = body.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    let Json(order) = body?;
     reason::check(&order.reason, REASON_BYTES_MAX)?;
     let duty = match order.duty {
         NodeDuty::Serve => Duty::Serve,

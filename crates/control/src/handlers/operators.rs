@@ -33,7 +33,7 @@ pub(crate) async fn add(
     Extension(who): Extension<Principal>,
     body: Result<Json<NewOperator>, JsonRejection>,
 ) -> Result<(StatusCode, Json<OperatorInvited>), ApiError> {
-    let Json(new) = body.map_err(|e| ApiError::new(e.status(), "bad_request", e.body_text()))?;
+    let Json(new) = body?;
     if !valid_name(&new.name) {
         return Err(ApiError::bad_request("an operator's name has 1 to 63 characters of a-z, 0-9, - and _"));
     }
@@ -55,7 +55,7 @@ pub(crate) async fn edit(
     Path(name): Path<String>,
     body: Result<Json<OperatorEdit>, JsonRejection>,
 ) -> Result<Json<OperatorRow>, ApiError> {
-    let Json(edit) = body.map_err(|e| ApiError::new(e.status(), "bad_request", e.body_text()))?;
+    let Json(edit) = body?;
     let id = named(&control, &name)?.id;
     check_apps(edit.apps.as_deref().unwrap_or_default())?;
     let mut what = Vec::new();
@@ -124,7 +124,7 @@ pub(crate) async fn add_token(
     Path(name): Path<String>,
     body: Result<Json<NewApiToken>, JsonRejection>,
 ) -> Result<(StatusCode, Json<ApiTokenMade>), ApiError> {
-    let Json(new) = body.map_err(|e| ApiError::new(e.status(), "bad_request", e.body_text()))?;
+    let Json(new) = body?;
     let operator = Arc::new(named(&control, &name)?);
     Ok((StatusCode::CREATED, Json(make_token(&control, &who, operator, new).await?)))
 }

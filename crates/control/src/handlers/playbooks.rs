@@ -30,8 +30,7 @@ pub(crate) async fn answer(
     Path(id): Path<String>,
     body: Result<Json<PlaybookAnswer>, JsonRejection>,
 ) -> Result<StatusCode, ApiError> {
-    let Json(PlaybookAnswer { step, yes }) =
-        body.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    let Json(PlaybookAnswer { step, yes }) = body?;
     let id = asked(&id)?;
     may_rule(&control)?;
     // Runs outlive what nodes remember of incidents.
@@ -62,7 +61,7 @@ pub(crate) async fn run(
     Path(playbook): Path<String>,
     body: Result<Json<PlaybookStart>, JsonRejection>,
 ) -> Result<StatusCode, ApiError> {
-    let Json(PlaybookStart { incident }) = body.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    let Json(PlaybookStart { incident }) = body?;
     let id = asked(&incident)?;
     may_rule(&control)?;
     let known = (control.deps.playbooks.list)();

@@ -19,8 +19,7 @@ pub(crate) async fn replay(
     Extension(who): Extension<Principal>,
     body: Result<Json<PolicyReplay>, JsonRejection>,
 ) -> Result<Json<Replayed>, ApiError> {
-    let Json(order) =
-        body.map_err(|rejection| ApiError::new(rejection.status(), "bad_request", rejection.body_text()))?;
+    let Json(order) = body?;
     let Some(replays) = &control.deps.replays else {
         let message = "this node records no requests; it does without `enabled = false` in [recording]";
         return Err(ApiError::new(StatusCode::CONFLICT, "not_recorded", message));

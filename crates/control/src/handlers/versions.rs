@@ -101,8 +101,7 @@ pub(crate) async fn check(
     State(control): State<Arc<Control>>,
     body: Result<Json<PolicyFiles>, JsonRejection>,
 ) -> Result<Json<PolicyChecked>, ApiError> {
-    let Json(order) =
-        body.map_err(|rejection| ApiError::new(rejection.status(), "bad_request", rejection.body_text()))?;
+    let Json(order) = body?;
     let files = decoded(order.files)?;
     let entry = order.entry;
     let due = parse(&entry, &files).map(|policy| policy.due(&entry, control.now_ms())).unwrap_or_default();
@@ -120,8 +119,7 @@ pub(crate) async fn differences(
     State(control): State<Arc<Control>>,
     body: Result<Json<PolicyCompare>, JsonRejection>,
 ) -> Result<Json<PolicyDiffered>, ApiError> {
-    let Json(order) =
-        body.map_err(|rejection| ApiError::new(rejection.status(), "bad_request", rejection.body_text()))?;
+    let Json(order) = body?;
     let files = decoded(order.files)?;
     let policy = parse(&order.entry, &files)?;
     let before = named(&control, &order.against).await?;

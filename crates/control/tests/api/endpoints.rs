@@ -192,6 +192,27 @@ async fn what_is_refused_is_told_as_a_problem() {
 }
 
 #[tokio::test]
+async fn what_is_wrong_with_a_body_has_a_code_of_its_own_and_names_no_type_of_ours() {
+    let node = Node::start().await;
+    let missing = StatusCode::UNPROCESSABLE_ENTITY;
+    for (kind, body, status, code, says) in [
+        ("application/json", "{", StatusCode::BAD_REQUEST, "bad_request", "the body is no JSON: EOF"),
+        ("text/plain", "{}", StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Content-Type"),
+        ("application/json", "{}", missing, "invalid", "document says: missing field `for_ms`"),
+        ("application/json", "[]", missing, "invalid", "expected an object"),
+        ("application/json", "7", missing, "invalid", "expected an object"),
+        ("application/json", r#"{"for_ms":"x"}"#, missing, "invalid", "for_ms: invalid type: string"),
+    ] {
+        let call = request("POST", "/api/v1/decisions")
+            .header(header::AUTHORIZATION, format!("Bearer {}", node.token))
+            .header(header::CONTENT_TYPE, kind);
+        let answer = node.send(call.body(Body::from(body)).unwrap()).await;
+        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{body}");
+        assert!(answer.text.contains(says) && !answer.text.contains("struct"), "{body}: {}", answer.text);
+    }
+}
+
+#[tokio::test]
 async fn a_call_with_a_key_is_done_once() {
     let node = Node::start().await;
     let call = async |path: &str, key: &str, body: Value| {
