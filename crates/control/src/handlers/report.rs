@@ -140,6 +140,9 @@ async fn made(control: &Control, who: &Principal, asked: TrafficParameters) -> R
     incidents.truncate(INCIDENTS_MAX);
     // The last step may not be over yet.
     let (from_ms, made_at_ms) = (all.traffic.from_ms, control.now_ms());
+    // Where there are none at all, they begin now. Nodes of before do not say since when.
+    let none_yet = (all.traffic.totals.requests == 0).then_some(made_at_ms);
+    let begins_ms = all.traffic.begins_ms.or(none_yet);
     Ok(Report {
         over_time: steps(&all.traffic, &refused.traffic),
         answered: all.answered,
@@ -147,7 +150,7 @@ async fn made(control: &Control, who: &Principal, asked: TrafficParameters) -> R
         app,
         from_ms,
         to_ms: all.traffic.to_ms.min(made_at_ms).max(from_ms),
-        counted_since_ms: all.traffic.begins_ms.filter(|begins_ms| *begins_ms > from_ms),
+        counted_since_ms: begins_ms.filter(|begins_ms| *begins_ms > from_ms),
         made_at_ms,
         totals: all.traffic.totals,
         before,
