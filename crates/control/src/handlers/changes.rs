@@ -113,7 +113,9 @@ pub(crate) async fn publish_alone(
     let _one_at_a_time = control.reloading.lock().await;
     let considered = look_at(control, who, order).await?;
     let is_tried = control.deps.fleet.policy_state().record.is_some_and(|record| record.trial.is_some());
-    if considered.is_same && considered.stage.is_none() && !is_tried {
+    // Whoever named another version than the newest looked away, and is told.
+    let looked = considered.order.base.is_none_or(|base| base == considered.newest);
+    if looked && considered.is_same && considered.stage.is_none() && !is_tried {
         return Ok(false);
     }
     refuse_dangers(who, &considered.differs)?;
