@@ -40,6 +40,7 @@ fuzz_target!(|data: &[u8]| {
         detectors: Vec::new(),
         gravity: GravityWord::High,
         confidence: ConfidenceWord::High,
+        title: "{incident}".into(),
         summary: "{incident}".into(),
         nodes: Vec::new(),
         last_ms: 1,
