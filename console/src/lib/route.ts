@@ -9,7 +9,6 @@ export const GROUPS = [
 
 export const PAGES = GROUPS.flatMap((group): readonly Page[] => group.pages);
 
-
 export type Page = (typeof GROUPS)[number]['pages'][number];
 
 export interface Route {
