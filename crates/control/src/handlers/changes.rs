@@ -113,9 +113,7 @@ pub(crate) async fn publish_alone(
     let _one_at_a_time = control.reloading.lock().await;
     let considered = look_at(control, who, order).await?;
     let is_tried = control.deps.fleet.policy_state().record.is_some_and(|record| record.trial.is_some());
-    // Whoever named another version than the newest looked away, and is told.
-    let looked = considered.order.base.is_none_or(|base| base == considered.newest);
-    if looked && considered.is_same && considered.stage.is_none() && !is_tried {
+    if considered.is_same && considered.stage.is_none() && !is_tried {
         return Ok(false);
     }
     refuse_dangers(who, &considered.differs)?;
@@ -265,8 +263,11 @@ async fn look_at(control: &Control, who: &Principal, order: NewPolicyChange) -> 
     let (base, is_same, differs) = match stable(control).await {
         Ok(base) => {
             let differs = compare(&base, &entry, &files, &policy, control.now_ms());
-            // A node's own policy is none of the fleet's yet.
-            let is_same = !base.hash.is_empty() && base.entry.as_ref() == Some(&entry) && base.files == files;
+            // A node's own policy is none of the fleet's yet; what came while this was looked at is somebody else's, who was first.
+            let is_same = base.version == newest
+                && !base.hash.is_empty()
+                && base.entry.as_ref() == Some(&entry)
+                && base.files == files;
             (base.identity(), is_same, differs)
         }
         // What is in force may be lost or unreadable: then a new policy is the way out, for who has the node.
