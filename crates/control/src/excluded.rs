@@ -19,8 +19,11 @@ pub(crate) fn standing<'a>(
         return None;
     }
     let in_force = |one: &&Exclusion| one.until.is_none_or(|until| until.at_s > now_s);
+    let holds_for = |one: &Exclusion, narrow: &Narrow| {
+        one.holds_for(narrow.target.as_deref(), narrow.path.as_deref(), &narrow.methods)
+    };
     let of = |rule: u64, narrow: &Narrow| {
-        exclusions.iter().filter(in_force).find(|one| one.rules.contains(&rule) && is_within(narrow, one))
+        exclusions.iter().filter(in_force).find(|one| one.rules.contains(&rule) && holds_for(one, narrow))
     };
     let mut first = None;
     for narrow in &suggestion.exclusions {
@@ -30,23 +33,6 @@ pub(crate) fn standing<'a>(
         }
     }
     first
-}
-
-/// Whether an exclusion holds for all that another does, but for its rules.
-fn is_within(narrow: &Narrow, wide: &Exclusion) -> bool {
-    let target = wide.target.as_ref().is_none_or(|wide| {
-        narrow.target.as_ref().is_some_and(|narrow| {
-            let below = narrow.strip_prefix(wide.as_str());
-            below.is_some_and(|rest| rest.is_empty() || !wide.contains(':') && rest.starts_with(':'))
-        })
-    });
-    let path = wide.path.as_ref().is_none_or(|wide| {
-        let below = narrow.path.as_ref().and_then(|path| path.strip_prefix(wide.trim_end_matches('/')));
-        below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    });
-    let methods = wide.methods.is_empty()
-        || !narrow.methods.is_empty() && narrow.methods.iter().all(|one| wide.methods.contains(one));
-    target && path && methods
 }
 
 #[cfg(test)]

@@ -60,6 +60,27 @@ impl Exclusion {
         COLLECTIONS.contains(&collection) && member.is_none_or(is_plain)
     }
 
+    /// Whether it holds for all that a target, a path and methods stand for. For which rules and until when is another question.
+    pub fn holds_for(&self, target: Option<&str>, path: Option<&str>, methods: &[String]) -> bool {
+        let of_target = self.target.as_deref().is_none_or(|own| {
+            target.is_some_and(|target| {
+                // A member's name may hold a colon: what is below one is another member.
+                target == own || !own.contains(':') && target.split_once(':').is_some_and(|(of, _)| of == own)
+            })
+        });
+        let of_methods = self.methods.is_empty()
+            || !methods.is_empty() && methods.iter().all(|one| self.methods.contains(one));
+        of_target && of_methods && self.is_about(path)
+    }
+
+    /// Whether all requests to a path and below it are its own; `None`: to any path.
+    pub(crate) fn is_about(&self, path: Option<&str>) -> bool {
+        self.path.as_deref().is_none_or(|own| {
+            let below = path.unwrap_or_default().strip_prefix(own.trim_end_matches('/'));
+            below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
+
     /// A chain of its conditions; the last link does what is to be done, because each link does what it says when it matches.
     fn write(&self, id: u64, text: &mut String) {
         let mut conditions = Vec::new();
@@ -147,6 +168,39 @@ pub const DAYS_LEAST: i64 = 14;
 mod tests {
     use super::*;
     use crate::seclang::{LoadOptions, load_texts};
+
+    #[test]
+    fn an_exclusion_holds_for_what_is_within_its_target_path_and_methods() {
+        let exclusion = |target: Option<&str>, path: Option<&str>, methods: &[&str]| Exclusion {
+            rules: vec![1],
+            tags: Vec::new(),
+            target: target.map(str::to_owned),
+            path: path.map(str::to_owned),
+            methods: methods.iter().map(|&one| one.to_owned()).collect(),
+            owner: "ann".into(),
+            reason: "ticket".into(),
+            until: None,
+            line: 1,
+        };
+        let post = ["POST".to_owned()];
+        for (wide, holds) in [
+            (exclusion(None, None, &[]), true),
+            (exclusion(Some("ARGS"), Some("/"), &["GET", "POST"]), true),
+            (exclusion(Some("ARGS:a:b"), Some("/blog/"), &["POST"]), true),
+            // Another member, whose name begins alike.
+            (exclusion(Some("ARGS:a"), None, &[]), false),
+            (exclusion(Some("ARG"), None, &[]), false),
+            (exclusion(None, Some("/blog/a/b"), &[]), false),
+            (exclusion(None, Some("/bl"), &[]), false),
+            (exclusion(None, None, &["GET"]), false),
+        ] {
+            assert_eq!(wide.holds_for(Some("ARGS:a:b"), Some("/blog/a"), &post), holds, "{wide:?}");
+        }
+        assert!(!exclusion(Some("ARGS"), None, &[]).holds_for(None, None, &[]));
+        assert!(exclusion(None, Some("/"), &[]).holds_for(None, None, &[]));
+        assert!(!exclusion(None, Some("/blog"), &[]).holds_for(None, None, &[]));
+        assert!(!exclusion(None, None, &["GET"]).holds_for(None, None, &[]));
+    }
 
     #[test]
     fn exclusions_become_chains_that_the_loader_takes() {

@@ -105,13 +105,12 @@ impl Selects {
 
     /// Whether the rule is meant.
     pub(crate) fn selects(&self, rule: &Rule) -> bool {
-        let actions = || rule.links.iter().flat_map(|link| &link.actions);
         match self {
             Self::Ids(ranges) => ranges.iter().any(|&(from, to)| (from..=to).contains(&rule.id)),
-            Self::Tag(pattern) => actions().any(|action| {
+            Self::Tag(pattern) => rule.actions().any(|action| {
                 matches!(action, Action::Tag(tag) if pattern.is_match(plain(&tag.0).as_bytes()).unwrap_or(false))
             }),
-            Self::Message(pattern) => actions().any(|action| {
+            Self::Message(pattern) => rule.actions().any(|action| {
                 matches!(action, Action::Msg(msg) if pattern.is_match(plain(&msg.0).as_bytes()).unwrap_or(false))
             }),
         }

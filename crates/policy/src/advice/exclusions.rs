@@ -113,8 +113,7 @@ fn load(files: Files<'_>, rules: &RuleSource, extra: &[PathBuf]) -> Option<Tagge
     let mut tagged = Tagged::new();
     for item in loaded.ok()?.rules.items {
         let Item::Rule(rule) = item else { continue };
-        let actions = rule.links.iter().flat_map(|link| &link.actions);
-        let tags = actions.filter_map(|action| match action {
+        let tags = rule.actions().filter_map(|action| match action {
             Action::Tag(tag) => match tag.0.as_slice() {
                 [MacroPart::Text(text)] => Some(text.to_string()),
                 _ => None,
@@ -228,17 +227,6 @@ fn covered(place: usize, raw: &RawApp, app: &App) -> Option<Told> {
 }
 
 fn covers(wide: &Exclusion, narrow: &Exclusion) -> bool {
-    let collection = |target: &str| target.split(':').next() == wide.target.as_deref();
-    let target = wide.target.is_none()
-        || wide.target == narrow.target
-        || narrow.target.as_deref().is_some_and(collection);
-    let paths = match (path(wide), path(narrow)) {
-        (None, _) => true,
-        (Some(above), Some(below)) => super::routes::is_below(below, above),
-        (Some(_), None) => false,
-    };
-    let methods = wide.methods.is_empty()
-        || !narrow.methods.is_empty() && narrow.methods.iter().all(|method| wide.methods.contains(method));
     let lasts = match (wide.until, narrow.until) {
         (None, _) => true,
         (Some(wide), Some(narrow)) => wide.at_s >= narrow.at_s,
@@ -247,10 +235,8 @@ fn covers(wide: &Exclusion, narrow: &Exclusion) -> bool {
     let tag = |tag: &String| {
         wide.tags.iter().any(|wide| wide == tag || is_plain(wide) && tag.contains(wide.as_str()))
     };
-    target
-        && paths
-        && methods
-        && lasts
+    lasts
+        && wide.holds_for(narrow.target.as_deref(), path(narrow), &narrow.methods)
         && narrow.rules.iter().all(|rule| wide.rules.contains(rule))
         && narrow.tags.iter().all(tag)
 }

@@ -68,14 +68,14 @@ fn changes(item: &Item, rule: &Rule) -> bool {
     let means = |selector: &RuleSelector| match selector {
         RuleSelector::Ids(ranges) => ranges.iter().any(|(from, to)| (*from..=*to).contains(&rule.id)),
         // By a pattern, which may fit.
-        RuleSelector::Tag(_) => actions(rule).any(|action| matches!(action, Action::Tag(_))),
-        RuleSelector::Message(_) => actions(rule).any(|action| matches!(action, Action::Msg(_))),
+        RuleSelector::Tag(_) => rule.actions().any(|action| matches!(action, Action::Tag(_))),
+        RuleSelector::Message(_) => rule.actions().any(|action| matches!(action, Action::Msg(_))),
     };
     match item {
         Item::Remove(selector, _) | Item::UpdateTargets(selector, ..) | Item::UpdateActions(selector, ..) => {
             means(selector)
         }
-        Item::Rule(other) => actions(other).any(|action| match action {
+        Item::Rule(other) => other.actions().any(|action| match action {
             Action::Ctl(Ctl::RuleRemove(selector) | Ctl::RuleRemoveTarget(selector, _)) => means(selector),
             _ => false,
         }),
@@ -83,12 +83,8 @@ fn changes(item: &Item, rule: &Rule) -> bool {
     }
 }
 
-fn actions(rule: &Rule) -> impl Iterator<Item = &Action> {
-    rule.links.iter().flat_map(|link| &link.actions)
-}
-
 fn skip_of(rule: &Rule) -> Option<&Arc<str>> {
-    actions(rule).find_map(|action| match action {
+    rule.actions().find_map(|action| match action {
         Action::SkipAfter(marker) => Some(marker),
         _ => None,
     })
@@ -96,7 +92,7 @@ fn skip_of(rule: &Rule) -> Option<&Arc<str>> {
 
 /// Whether some requests are let off the rest of a phase, and meet the rules of later ones.
 fn lets_off_a_phase(item: &Item) -> bool {
-    matches!(item, Item::Rule(rule) if actions(rule).any(|action| matches!(action, Action::Allow(_))))
+    matches!(item, Item::Rule(rule) if rule.actions().any(|action| matches!(action, Action::Allow(_))))
 }
 
 /// Whether a rule looks at nothing but what is known, and stays as it is, from the first phase on.
@@ -201,11 +197,10 @@ fn is_everywhere(networks: &[phalanx_model::Prefix]) -> bool {
 }
 
 fn refuses(rule: &Rule) -> bool {
-    let actions = || rule.links.iter().flat_map(|link| &link.actions);
     let refuses =
         |action: &Action| matches!(action, Action::Deny | Action::Drop | Action::Block | Action::Redirect(_));
     let lets_pass = |action: &Action| matches!(action, Action::Pass | Action::Allow(_));
-    actions().any(refuses) && !actions().any(lets_pass)
+    rule.actions().any(refuses) && !rule.actions().any(lets_pass)
 }
 
 /// Whether what meets the later link meets the earlier one, too.

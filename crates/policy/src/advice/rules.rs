@@ -83,8 +83,7 @@ fn of_item(item: &Item) -> Option<Diagnostic> {
 
 fn of_rule(rule: &Rule) -> Option<Diagnostic> {
     let first = rule.links.first()?;
-    let all = || rule.links.iter().flat_map(|link| &link.actions);
-    let lets_off = all().find_map(|action| match action {
+    let lets_off = rule.actions().find_map(|action| match action {
         Action::Ctl(Ctl::RuleEngine(RuleEngine::Off | RuleEngine::DetectionOnly)) => {
             Some("all rules are off")
         }
@@ -100,7 +99,7 @@ fn of_rule(rule: &Rule) -> Option<Diagnostic> {
                 .with_help("ask for the one path that needs it, or for addresses of your own with @ipMatch"),
         );
     }
-    all().find_map(|action| match action {
+    rule.actions().find_map(|action| match action {
         Action::Ctl(Ctl::RuleRemove(selector)) if adding_up(selector).is_some() => Some(
             at_place(
                 &first.at,

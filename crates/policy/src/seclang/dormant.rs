@@ -21,7 +21,7 @@ pub(super) fn is_dormant(warning: &Diagnostic, set: &RuleSet) -> bool {
 }
 
 fn turns_on(rule: &Rule) -> bool {
-    rule.links.iter().flat_map(|link| &link.actions).any(|action| match action {
+    rule.actions().any(|action| match action {
         Action::SetVar(set) if set.collection == Variable::Tx => {
             let key = matches!(set.key.0.as_slice(), [MacroPart::Text(key)] if SWITCHES.contains(&&**key));
             let value = matches!(&set.change, Change::Set(value) if is_something(&value.0));

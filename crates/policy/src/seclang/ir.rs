@@ -61,6 +61,13 @@ pub struct Rule {
     pub links: Vec<Link>,
 }
 
+impl Rule {
+    /// The actions of all its links.
+    pub fn actions(&self) -> impl Iterator<Item = &Action> {
+        self.links.iter().flat_map(|link| &link.actions)
+    }
+}
+
 /// One `SecRule` of a chain.
 #[derive(Debug, Clone)]
 pub struct Link {

@@ -240,7 +240,9 @@ fn exclusion_is_danger(
         return Some(("until.at_s", "the exclusion never ends".to_owned()));
     }
     // Many that are narrow are wide together.
-    let together = come.iter().filter(|other| is_below(other, new) || is_below(new, other));
+    let together = come
+        .iter()
+        .filter(|other| new.is_about(other.path.as_deref()) || other.is_about(new.path.as_deref()));
     let rules: usize = together.map(|other| other.rules.len().saturating_add(other.tags.len())).sum();
     (rules > RULES_NARROW_MAX)
         .then(|| ("", "with the others that come so many rules look at less there".to_owned()))
@@ -272,32 +274,11 @@ fn too_wide(new: &Exclusion) -> Option<String> {
     }
 }
 
-/// Whether all requests that one exclusion is about are to the path of another, or below it.
-fn is_below(narrow: &Exclusion, wide: &Exclusion) -> bool {
-    wide.path.as_deref().is_none_or(|wide| {
-        let path = narrow.path.as_deref().unwrap_or_default();
-        let below = path.strip_prefix(wide.trim_end_matches('/'));
-        below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
-    })
-}
-
 /// Whether all that one exclusion spares another spares, too.
 pub(super) fn is_within(narrow: &Exclusion, wide: &Exclusion) -> bool {
-    let Exclusion { rules, tags, target, path: _, methods, owner: _, reason: _, until: _, line: _ } = wide;
-    let target = match (narrow.target.as_deref(), target.as_deref()) {
-        (_, None) => true,
-        (Some(narrow), Some(wide)) => {
-            narrow == wide || narrow.strip_prefix(wide).is_some_and(|rest| rest.starts_with(':'))
-        }
-        (None, Some(_)) => false,
-    };
-    let of_methods = methods.is_empty()
-        || !narrow.methods.is_empty() && narrow.methods.iter().all(|one| methods.contains(one));
-    narrow.rules.iter().all(|one| rules.contains(one))
-        && narrow.tags.iter().all(|one| tags.contains(one))
-        && target
-        && is_below(narrow, wide)
-        && of_methods
+    narrow.rules.iter().all(|one| wide.rules.contains(one))
+        && narrow.tags.iter().all(|one| wide.tags.contains(one))
+        && wide.holds_for(narrow.target.as_deref(), narrow.path.as_deref(), &narrow.methods)
 }
 
 /// Rules that exclusions which come may take out of a part of an app: as many as one false positive has.
