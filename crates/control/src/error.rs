@@ -1,6 +1,6 @@
 //! Errors as the API answers them: problems (RFC 9457), the outward message apart from what is logged.
 
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use phalanx_fleet::FleetError;
@@ -99,6 +99,12 @@ impl From<JsonRejection> for ApiError {
             _ => ("bad_request", text),
         };
         Self::new(status, code, message)
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::bad_request(rejection.body_text())
     }
 }
 

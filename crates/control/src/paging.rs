@@ -38,7 +38,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Page {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let query = Query::<PageQuery>::from_request_parts(parts, state).await;
-        let Query(PageQuery { limit, before }) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+        let Query(PageQuery { limit, before }) = query?;
         let limit = match limit {
             None => PAGE_DEFAULT,
             Some(text) => match text.parse::<usize>() {

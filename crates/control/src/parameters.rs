@@ -27,7 +27,7 @@ fn check(request: &Request) -> Result<(), ApiError> {
     // What is no endpoint is answered as that.
     let Some(known) = known else { return Ok(()) };
     let given = Query::<Vec<(String, String)>>::try_from_uri(request.uri());
-    let Query(given) = given.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    let Query(given) = given?;
     for (name, _) in given {
         if !known.query().any(|one| one == name) {
             let takes: Vec<&str> = known.query().collect();

@@ -42,11 +42,15 @@ pub enum NotTold {
     Refused(String),
 }
 
-/// A message for people: its text, and how to go on where it is about one incident.
+/// A message for people: its text alone.
+fn text(message: &Value) -> &str {
+    message["text"].as_str().unwrap_or("Phalanx has something to tell")
+}
+
+/// The same, and how to go on where it is about one incident.
 fn words(message: &Value) -> String {
-    let text = message["text"].as_str().unwrap_or("Phalanx has something to tell");
     let on = ["show", "url"].iter().filter_map(|name| message[name].as_str());
-    std::iter::once(text).chain(on).collect::<Vec<_>>().join("\n")
+    std::iter::once(text(message)).chain(on).collect::<Vec<_>>().join("\n")
 }
 
 impl Receiver {

@@ -28,7 +28,7 @@ pub(crate) async fn list(
     State(control): State<Arc<Control>>,
     query: Result<Query<AuditQuery>, QueryRejection>,
 ) -> Result<Json<AuditPage>, ApiError> {
-    let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+    let Query(query) = query?;
     if let Some(kind) = query.kind.as_ref().filter(|kind| !KINDS.contains(&kind.as_str())) {
         return Err(ApiError::bad_request(format!("kind={kind:?} is none of {}", KINDS.join(", "))));
     }

@@ -60,7 +60,7 @@ pub(crate) async fn show(
     Path(name): Path<String>,
     query: Result<Query<ShowQuery>, QueryRejection>,
 ) -> Result<Json<BlocklistContent>, ApiError> {
-    let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+    let Query(query) = query?;
     let limit = query.limit.unwrap_or(PAGE_DEFAULT).min(PAGE_MAX);
     let fleet = &control.deps.fleet;
     let known = fleet.blocklists().await;
@@ -80,7 +80,7 @@ pub(crate) async fn import(
     query: Result<Query<ImportQuery>, QueryRejection>,
     body: Result<String, StringRejection>,
 ) -> Result<(StatusCode, Json<Blocklist>), ApiError> {
-    let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+    let Query(query) = query?;
     check(&query)?;
     // A text in memory takes up to 48 MiB, and reading it a second: one at a time.
     let Ok(_turn) = control.importing.try_acquire() else {
@@ -110,7 +110,7 @@ pub(crate) async fn remove(
     Path(name): Path<String>,
     query: Result<Query<RemoveQuery>, QueryRejection>,
 ) -> Result<StatusCode, ApiError> {
-    let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+    let Query(query) = query?;
     let reason = if query.reason.is_empty() { "removed by an operator" } else { &query.reason };
     reason::check(reason, REASON_BYTES_MAX)?;
     control.record(&who, &format!("remove blocklist {name}: {reason}"))?;

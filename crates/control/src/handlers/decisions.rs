@@ -118,7 +118,7 @@ pub(crate) async fn withdraw(
     Path(id): Path<String>,
     query: Result<Query<WithdrawQuery>, QueryRejection>,
 ) -> Result<Json<Arc<Withdrawal>>, ApiError> {
-    let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+    let Query(query) = query?;
     let id: DecisionId = id.parse().map_err(|e| ApiError::bad_request(format!("{e}")))?;
     reason::check(&query.reason, REASON_BYTES_MAX)?;
     let Some(decision) = control.deps.fleet.find(id) else {
@@ -148,7 +148,7 @@ pub(crate) async fn recall(
     Path((site, node)): Path<(String, String)>,
     query: Result<Query<RecallQuery>, QueryRejection>,
 ) -> Result<Json<Arc<Recall>>, ApiError> {
-    let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+    let Query(query) = query?;
     if query.reason.trim().is_empty() {
         return Err(ApiError::bad_request("withdrawing all that an author decided needs a reason"));
     }

@@ -48,7 +48,7 @@ pub(crate) async fn list(
     Extension(who): Extension<Principal>,
     query: Result<Query<EventQuery>, QueryRejection>,
 ) -> Result<(HeaderMap, Json<Vec<EventRow>>), ApiError> {
-    let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+    let Query(query) = query?;
     let mut filter = filter(&query)?;
     filter.apps = apps(&who, query.app.clone());
     filter.ids = evidence(&control, &who, query.incident.as_deref()).await?;

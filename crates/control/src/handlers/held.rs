@@ -69,7 +69,7 @@ fn asked(
     id: &str,
     query: Result<Query<ReasonQuery>, QueryRejection>,
 ) -> Result<(DecisionId, String), ApiError> {
-    let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+    let Query(query) = query?;
     let id: DecisionId = id.parse().map_err(|e| ApiError::bad_request(format!("{e}")))?;
     reason::check(&query.reason, REASON_BYTES_MAX)?;
     Ok((id, query.reason))

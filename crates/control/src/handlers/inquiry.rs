@@ -26,7 +26,7 @@ pub(crate) async fn list(
     Extension(who): Extension<Principal>,
     query: Result<Query<EventQuery>, QueryRejection>,
 ) -> Result<Json<FleetEvents>, ApiError> {
-    let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+    let Query(query) = query?;
     let mut filter = filter(&query)?;
     filter.ids = evidence(&control, &who, query.incident.as_deref()).await?;
     if let Some(ids) = &mut filter.ids {

@@ -9,6 +9,7 @@ use axum::response::IntoResponse;
 use axum::{Extension, Json};
 use http::{StatusCode, header};
 use phalanx_fleet::{Duty, Standing};
+use phalanx_model::limits::REASON_BYTES_MAX;
 use serde::Deserialize;
 
 use crate::api::{NewNodeOrder, NodeDuty, NodeOrder, Restored, RestoredCount};
@@ -16,7 +17,6 @@ use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::reason;
 use crate::router::Control;
-use phalanx_model::limits::REASON_BYTES_MAX;
 
 /// `POST /api/v1/fleet/orders`
 pub(crate) async fn order(

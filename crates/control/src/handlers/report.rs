@@ -34,7 +34,7 @@ pub(crate) async fn show(
     Extension(who): Extension<Principal>,
     query: Result<Query<ReportParameters>, QueryRejection>,
 ) -> Result<Response, ApiError> {
-    let Query(asked) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+    let Query(asked) = query?;
     let format = match asked.format.as_deref() {
         None | Some("json") => Format::Json,
         Some("html") => Format::Html,

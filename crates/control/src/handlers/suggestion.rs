@@ -41,7 +41,7 @@ pub(crate) async fn suggest(
     query: Result<Query<SuggestionQuery>, QueryRejection>,
 ) -> Result<Json<Suggestion>, ApiError> {
     let id: RequestId = id.parse().map_err(|e| ApiError::bad_request(format!("{e}")))?;
-    let Query(query) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+    let Query(query) = query?;
     let paperwork = paperwork(&control, id, query)?;
     let mut suggestion = suggestion(&control, id, paperwork).await?;
     // Where what all nodes run cannot be had, there is nothing to add it to: it can be read, and not ordered.

@@ -41,8 +41,13 @@ pub(crate) async fn show(
     Extension(who): Extension<Principal>,
     query: Result<Query<TrafficParameters>, QueryRejection>,
 ) -> Result<Json<TrafficSeen>, ApiError> {
-    let Query(parameters) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
-    seen(&control, &who, &parameters).await.map(Json)
+    let Query(parameters) = query?;
+    let mut seen = seen(&control, &who, &parameters).await?;
+    if parameters.by.as_deref() == Some("rule") {
+        let apps = apps(&who, parameters.app);
+        seen.traffic.series = with_words(&control, seen.traffic.series, apps).await?;
+    }
+    Ok(Json(seen))
 }
 
 /// What was counted, here or by all nodes.
@@ -60,7 +65,6 @@ pub(super) async fn seen(
         query.by = By::Node;
     }
     let question = Asked::Traffic(query.clone());
-    let apps = query.apps.clone();
     let own = ask(control, move |history| history.traffic(&query)).await?;
     let mut seen = TrafficSeen { traffic: named(own, by, &me(control)), ..TrafficSeen::default() };
     seen.answered.push(me(control));
@@ -77,9 +81,6 @@ pub(super) async fn seen(
         seen.silent.sort();
     }
     seen.traffic.keep_largest(series_max);
-    if by == By::Rule {
-        seen.traffic.series = with_words(control, seen.traffic.series, apps).await?;
-    }
     Ok(seen)
 }
 
@@ -106,7 +107,7 @@ pub(crate) async fn actors(
     Extension(who): Extension<Principal>,
     query: Result<Query<TrafficParameters>, QueryRejection>,
 ) -> Result<Json<ActorsSeen>, ApiError> {
-    let Query(parameters) = query.map_err(|e| ApiError::bad_request(e.body_text()))?;
+    let Query(parameters) = query?;
     if parameters.by.is_some() || parameters.count.is_some() {
         return Err(ApiError::bad_request("actors have no `by` and `count`"));
     }

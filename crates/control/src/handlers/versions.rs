@@ -33,7 +33,7 @@ pub(crate) async fn list(
     State(control): State<Arc<Control>>,
     query: Result<Query<VersionsQuery>, QueryRejection>,
 ) -> Result<Json<Vec<PolicyVersionRow>>, ApiError> {
-    let Query(query) = query.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    let Query(query) = query?;
     let Some(record) = control.deps.fleet.policy_state().record else { return Ok(Json(Vec::new())) };
     let links =
         record.chain.iter().rev().filter(|link| query.before.is_none_or(|before| link.version < before));

@@ -11,7 +11,7 @@ use aws_lc_rs::hmac;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::words;
+use super::{text, words};
 
 /// How a webhook wants to be told.
 #[derive(Clone)]
@@ -116,7 +116,7 @@ fn pager_duty(routing_key: &str, key: &str, message: &Value) -> Vec<(String, Vec
     };
     let Some(changes) = message["changes"].as_array() else {
         let dedup = shortened(key, PAGER_KEY_BYTES_MAX);
-        let text = message["text"].as_str().unwrap_or("Phalanx has something to tell");
+        let text = text(message);
         // A test calls nobody out of bed, and leaves nothing open.
         if message["kind"] == "test" {
             let test = |action| event(action, &dedup, text, "info", &Value::Null);

@@ -15,7 +15,7 @@ use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::NotTold;
+use super::{NotTold, text, words};
 
 /// A letter that is more than a text.
 #[derive(Debug, Clone)]
@@ -111,14 +111,9 @@ impl Mail {
     /// # Errors
     /// When it was not taken.
     pub async fn tell(&self, key: &str, message: &Value, now_ms: impl Fn() -> u64) -> Result<(), NotTold> {
-        let text = super::words(message);
         let node = message["node"].as_str().unwrap_or_default();
-        let letter = self.letter(
-            key,
-            &subject(message["text"].as_str().unwrap_or(&text)),
-            &body(&text, node),
-            now_ms(),
-        )?;
+        let (subject, body) = (subject(text(message)), body(&words(message), node));
+        let letter = self.letter(key, &subject, &body, now_ms())?;
         self.send(&letter).await
     }
 

@@ -164,30 +164,30 @@ pub(crate) fn run(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
         PolicyCommand::Reject(args) => return super::policy_change::reject(args),
         PolicyCommand::History(args) => return super::policy_history::history(args),
         PolicyCommand::Show(args) => return super::policy_history::show(args),
-        PolicyCommand::Push(args) => (&args.admin, policy_in_force::awaited(&args.admin, push(args)?)?),
+        PolicyCommand::Push(args) => (&args.admin, push(args)?),
         PolicyCommand::Status(args) => (&args.admin, Client::new(&args.admin)?.get("policy")?),
         PolicyCommand::Promote(args) => {
-            let answer = Client::new(&args.admin)?.post("policy/promote", None)?;
-            (&args.admin, policy_in_force::awaited(&args.admin, answer)?)
+            (&args.admin, Client::new(&args.admin)?.post("policy/promote", None)?)
         }
         PolicyCommand::Rollback(args) => {
             let order = PolicyRollback { to: args.to, reason: args.reason.clone() };
             let order = serde_json::to_value(order)?;
-            let answer = Client::new(&args.admin)?.post("policy/rollback", Some(&order))?;
-            (&args.admin, policy_in_force::awaited(&args.admin, answer)?)
+            (&args.admin, Client::new(&args.admin)?.post("policy/rollback", Some(&order))?)
         }
         PolicyCommand::MoveHome(args) => {
             let order = serde_json::to_value(PolicyHome { site: args.site.clone() })?;
             (&args.admin, Client::new(&args.admin)?.post("policy/home", Some(&order))?)
         }
     };
+    let is_published =
+        matches!(command, PolicyCommand::Push(_) | PolicyCommand::Promote(_) | PolicyCommand::Rollback(_));
+    let answer = if is_published { policy_in_force::awaited(admin, answer)? } else { answer };
     if admin.json {
         print::json(&answer)?;
     } else {
         let policy: Policy = serde_json::from_value(answer)?;
         print::text(&words(&policy, print::now_ms()))?;
-        if matches!(command, PolicyCommand::Push(_) | PolicyCommand::Promote(_) | PolicyCommand::Rollback(_))
-        {
+        if is_published {
             print::text(&format!("\n{}\n", for_terminal(&policy_in_force::said(&policy))))?;
         }
     }
