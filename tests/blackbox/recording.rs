@@ -207,5 +207,8 @@ fn a_node_that_records_nothing_says_so() {
     let output = node.cli(&["policy", "replay", "--policy", &file]);
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && told.contains("this node records no requests"), "{told}");
+    let wider = policy(folder.path(), "wider", &app, WIDER);
+    let plan = String::from_utf8(node.cli(&["policy", "plan", &wider]).stdout).unwrap();
+    assert!(plan.contains("no request is replayed: ") && plan.contains("file rules/own.conf"), "{plan}");
     assert!(!node.state.join("record/requests").exists());
 }
