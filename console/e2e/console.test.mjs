@@ -15,4 +15,5 @@ await import('./cases/incidents.mjs');
 await import('./cases/policy.mjs');
 await import('./cases/fleet.mjs');
 await import('./cases/people.mjs');
+await import('./cases/tabs.mjs');
 await import('./cases/look.mjs');

@@ -300,6 +300,7 @@ export class Store {
 
   private linkChanged(state: LinkState): void {
     const era = this.era;
+    const again = state === 'live' && this.link === 'live';
     this.link = state;
     if (state === 'live') {
       const missed = this.lostAt !== null;
@@ -312,6 +313,7 @@ export class Store {
         // The stream was opened after they were fetched, or another tab keeps it now.
         void this.fetchDecisions().catch((error: unknown) => era === this.era && this.failed(error));
         void this.fetchHeld();
+        if (again) returned();
       }
       return;
     }
