@@ -66,11 +66,13 @@ export const api = {
   orderNode: (site: string, node: string, duty: NodeDuty, reason: string) => call('post', '/api/v1/fleet/orders', { body: { site, node, duty, reason } }),
   revokeNode: (site: string, node: string, reason: string) => call('post', '/api/v1/fleet/revocations', { body: { site, node, reason, withdraw: false } }),
   recallNode: (site: string, node: string, reason: string) => call('delete', '/api/v1/nodes/{site}/{node}/decisions', { path: { site, node }, query: { role: 'node', reason } }),
+  delegate: (site: string, node: string, for_ms: number) => call('post', '/api/v1/fleet/delegations', { body: { site, node, for_ms } }),
+  endDelegation: (site: string, node: string) => call('delete', '/api/v1/fleet/delegations/{site}/{node}', { path: { site, node } }),
   upgrade: () => call('post', '/api/v1/upgrade', { timeoutMs: SLOW_MS }),
   reloadPolicy: () => call('post', '/api/v1/policy/reload', { timeoutMs: SLOW_MS }),
 
   blocklists: () => call('get', '/api/v1/blocklists'),
-  blocklist: (name: string) => call('get', '/api/v1/blocklists/{name}', { path: { name }, query: { limit: 20 } }),
+  blocklist: (name: string) => call('get', '/api/v1/blocklists/{name}', { path: { name }, query: { limit: PREFIXES_SHOWN } }),
   importBlocklist: (name: string, text: string, query: { kind: 'ban' | 'challenge'; for_ms: number; reason: string }) =>
     call('put', '/api/v1/blocklists/{name}', { path: { name }, query, text, timeoutMs: IMPORT_MS }),
   removeBlocklist: (name: string, reason: string) => call('delete', '/api/v1/blocklists/{name}', { path: { name }, query: { reason } }),
@@ -113,6 +115,9 @@ export const reportUrl = (query: { from_ms: number; to_ms: number; app: string; 
   address('/api/v1/report', {}, query);
 
 export const STREAM_PATH = '/api/v1/stream';
+
+/** Of a blocklist: the rest is for the command line. */
+const PREFIXES_SHOWN = 200;
 
 /** The node lists no more decisions in one answer. */
 export const DECISIONS_MAX = 1_000;
