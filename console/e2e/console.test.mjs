@@ -16,4 +16,5 @@ await import('./cases/policy.mjs');
 await import('./cases/fleet.mjs');
 await import('./cases/people.mjs');
 await import('./cases/tabs.mjs');
+await import('./cases/volume.mjs');
 await import('./cases/look.mjs');
