@@ -363,6 +363,8 @@ async function api(world, url, request, reply) {
   }
   const pages = await pagesApi(world, url, request, [area, id, sub]);
   if (pages?.problem) return problem(reply, pages.status, pages.code, pages.detail, pages.diagnostics);
+  // As a node: a thousand rows without a limit.
+  if (Array.isArray(pages?.body)) return json(reply, pages.status ?? 200, pages.body.slice(0, Number(url.searchParams.get('limit') ?? 1_000)));
   if (pages) return json(reply, pages.status ?? 200, pages.body);
   switch (call) {
     case 'GET status':
