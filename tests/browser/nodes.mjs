@@ -114,7 +114,9 @@ async function up(site, node, app, more) {
   return { child, state, admin: ready.admin.startsWith("http") ? ready.admin : `http://${ready.admin}` };
 }
 
-const readiness = (node) => fetch(`${node.admin}/readyz`);
+function readiness(node) {
+  return fetch(`${node.admin}/readyz`);
+}
 
 async function signIn(node, name) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
