@@ -150,8 +150,11 @@ export class Store {
     const era = this.era;
     const me = await api.me();
     if (era !== this.era) return;
+    const session = me.session ?? null;
+    // A tab that stood still has not been told.
+    if (this.phase === 'ready' && session !== this.session) return this.resume();
     this.me = me;
-    this.session = me.session ?? null;
+    this.session = session;
     // What one operator edits is not for the next.
     if (this.last !== '' && this.last !== me.name) draft.discard();
     this.last = me.name;
