@@ -61,6 +61,12 @@ fn one_incident() -> IncidentsPort {
     }
 }
 
+fn copies(dir: &Path, sealer: &Arc<Sealer>) -> Copies {
+    let (path, sealer) = (dir.join("record/copies.db"), Arc::clone(sealer));
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    Copies::open(CopySettings { path, site: "fra".into(), sealer, locate: None, clock, bytes_max: 1 << 30 }).unwrap()
+}
+
 /// Nobody runs playbooks.
 fn no_playbooks() -> PlaybooksPort {
     PlaybooksPort {
@@ -102,6 +108,8 @@ pub(crate) struct Node {
     /// What bouncers talk to.
     pub(crate) lapi: Router,
     pub(crate) fleet: FleetHandle,
+    /// What it has of other nodes; the same database again.
+    pub(crate) copies: Copies,
     /// What policy exempts from decisions.
     pub(crate) exempt: Arc<Mutex<Vec<Prefix>>>,
     pub(crate) token: String,
@@ -198,7 +206,7 @@ impl Node {
             providers: Providers::new(providers).unwrap(),
             fleet: fleet.clone(),
             history: recorder.history(),
-            copies: phalanx_control::CopiesPort::default(),
+            copies: phalanx_control::CopiesPort::new(Some(copies(dir.path(), &seals))),
             ledger: recorder.ledger(),
             live: recorder.live(),
             recorder: recorder.status(),
@@ -260,6 +268,7 @@ impl Node {
             router: phalanx_control::router(deps),
             lapi,
             fleet,
+            copies: copies(dir.path(), &seals),
             exempt,
             token: token.expose().to_owned(),
             tickets,
