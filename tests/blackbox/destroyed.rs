@@ -158,12 +158,12 @@ fn with_the_home_of_policy_and_a_control_node_destroyed_another_site_explains_un
 fn told(at: &Node) -> (u64, Vec<(String, u64)>, Vec<String>) {
     let seen = at.cli_json(&["traffic", "--fleet", "--by", "node"]);
     let series = seen["series"].as_array().unwrap().iter();
-    let mut nodes: Vec<_> = series
-        .map(|one| (one["key"].as_str().unwrap().to_owned(), one["total"].as_u64().unwrap()))
-        .collect();
+    let mut nodes: Vec<_> =
+        series.map(|one| (one["key"].as_str().unwrap().to_owned(), one["total"].as_u64().unwrap())).collect();
     nodes.sort();
     let copied = seen["copied"].as_array().into_iter().flatten();
-    let copied = copied.map(|one| format!("{}/{}", one["site"].as_str().unwrap(), one["node"].as_str().unwrap()));
+    let copied =
+        copied.map(|one| format!("{}/{}", one["site"].as_str().unwrap(), one["node"].as_str().unwrap()));
     (seen["totals"]["requests"].as_u64().unwrap(), nodes, copied.collect())
 }
 
@@ -197,7 +197,9 @@ fn what_a_destroyed_edge_node_and_a_destroyed_control_node_counted_is_told_by_wh
     for (node, count) in [(&a, 1), (&c, 3), (&e, 6), (&f, 2)] {
         serve(node, count);
     }
-    let each = |counts: [u64; 4]| -> Vec<_> { ["fra/a", "fra/c", "fra/e", "fra/f"].map(String::from).into_iter().zip(counts).collect() };
+    let each = |counts: [u64; 4]| -> Vec<_> {
+        ["fra/a", "fra/c", "fra/e", "fra/f"].map(String::from).into_iter().zip(counts).collect()
+    };
     until("all tell what they counted", || told(&a) == (12, each([1, 3, 6, 2]), vec![]));
     // One after the other hangs: what is told of it then is a copy.
     for (silent, name) in [(&e, "fra/e"), (&c, "fra/c")] {
@@ -230,7 +232,8 @@ fn what_a_destroyed_edge_node_and_a_destroyed_control_node_counted_is_told_by_wh
     until("the new control node has it", || {
         let status = d.cli_json(&["status"]);
         let copies = status["history"]["copies_of"].as_array().unwrap();
-        let has = |name: &str| copies.iter().any(|one| one["node"] == name && one["counts"].as_u64() > Some(0));
+        let has =
+            |name: &str| copies.iter().any(|one| one["node"] == name && one["counts"].as_u64() > Some(0));
         ["a", "c", "e", "f"].iter().all(|name| has(name))
     });
     let e = joins(of_e_again.path(), &app, ("fra", "e"), &edge());

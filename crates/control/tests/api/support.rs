@@ -1,7 +1,7 @@
 //! A node with a fleet of one, a recorder and the router, in a directory of its own.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -26,7 +26,7 @@ use phalanx_model::{
     SecurityEvent, Severity, Signal, SystemClock, Verdict,
 };
 use phalanx_policy::{Diagnostic, FileSet};
-use phalanx_record::{Metrics, MetricsSources, NodeGauges, RecordSettings, Recorder};
+use phalanx_record::{Copies, CopySettings, Metrics, MetricsSources, NodeGauges, RecordSettings, Recorder};
 use phalanx_trust::{AdminToken, ApiKeys, LoginTickets, Operators, Sealer, Sessions};
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -64,7 +64,8 @@ fn one_incident() -> IncidentsPort {
 fn copies(dir: &Path, sealer: &Arc<Sealer>) -> Copies {
     let (path, sealer) = (dir.join("record/copies.db"), Arc::clone(sealer));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    Copies::open(CopySettings { path, site: "fra".into(), sealer, locate: None, clock, bytes_max: 1 << 30 }).unwrap()
+    Copies::open(CopySettings { path, site: "fra".into(), sealer, locate: None, clock, bytes_max: 1 << 30 })
+        .unwrap()
 }
 
 /// Nobody runs playbooks.

@@ -234,6 +234,12 @@ async fn requests_of_three_nodes_are_at_both_control_nodes_once_through_an_outag
         back.elapsed()
     );
 
+    for control in [&a, &c] {
+        for edge in &edges {
+            until("all is counted and copied", || counted(control, edge.name, began_ms) >= each).await;
+        }
+    }
+
     // A control node and an edge node are lost with their disks; a new control node has all the same.
     a.stop().await;
     let e1 = edges.remove(0);
