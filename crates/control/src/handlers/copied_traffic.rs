@@ -20,7 +20,8 @@ use crate::router::Control;
 /// What nodes said of their counts and of those of others.
 #[derive(Default)]
 pub(super) struct Heard {
-    told: HashSet<u64>,
+    /// Which counts each told.
+    told: BTreeSet<(NodeName, u64)>,
     /// Nodes of earlier versions: what there are copies of under their names may be what they told.
     nameless: BTreeSet<NodeName>,
     /// Of whose counts there are copies, and where.
@@ -30,10 +31,10 @@ pub(super) struct Heard {
 impl Heard {
     /// Notes what a node said beside its counts.
     pub(super) fn note(&mut self, control: &Control, from: &NodeName, there: TrafficThere) {
-        self.told.extend(there.told);
-        if there.told.is_none() {
-            self.nameless.insert(from.clone());
-        }
+        match there.told {
+            Some(told) => self.told.insert((from.clone(), told)),
+            None => self.nameless.insert(from.clone()),
+        };
         if *from == me(control) || control.deps.fleet.is_control(&from.site, &from.node) {
             let offered = there.copies.into_iter().take(COPIES_TOLD_MAX);
             self.offers.extend(offered.map(|one| (from.clone(), one)));
@@ -43,6 +44,15 @@ impl Heard {
     /// Which counts are asked of which control node: of each those with the latest change, and of equal ones this node's.
     fn chosen(self, me: &NodeName) -> BTreeMap<NodeName, Vec<CopiedCounts>> {
         let Self { told, nameless, offers } = self;
+        // What is called so may be read in questions: who tells it must have brought it to a copy under the secret name.
+        let brought = |name: &NodeName, told: u64| {
+            let is_it = |(at, one): &(NodeName, CopiedCounts)| {
+                (one.told, &one.node, &at.site) == (told, &name.node, &name.site)
+            };
+            name == me || offers.iter().any(is_it)
+        };
+        let told: HashSet<u64> =
+            told.into_iter().filter(|(name, told)| brought(name, *told)).map(|(_, told)| told).collect();
         let mut best: BTreeMap<u64, (NodeName, CopiedCounts)> = BTreeMap::new();
         for (at, one) in offers {
             let of = NodeName { site: at.site.clone(), node: one.node.clone() };
@@ -145,7 +155,7 @@ mod tests {
     #[test]
     fn counts_are_asked_of_one_copy_each_and_of_none_that_their_node_told() {
         let heard = Heard {
-            told: [1].into(),
+            told: [(name("fra/up"), 1), (name("fra/c"), 6), (name("syd/stolen"), 4)].into(),
             nameless: [name("fra/older")].into(),
             offers: vec![
                 offer("fra/a", 1, "up", 9),
@@ -157,6 +167,7 @@ mod tests {
                 offer("fra/a", 5, "as-much", 7),
                 offer("fra/c", 5, "as-much", 7),
                 offer("syd/z", 5, "moved-from", 6),
+                offer("fra/a", 6, "former-name-of-c", 9),
             ],
         };
         let chosen = heard.chosen(&name("fra/c"));

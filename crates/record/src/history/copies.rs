@@ -575,7 +575,7 @@ fn size(body: &[u8]) -> i64 {
 /// In place of a control node's name: the node's history before the present one. No node has such a name.
 const BEFORE: &str = "<before>";
 /// The greatest number of a row that is believed, and the greatest count: JSON's numbers are exact up to here, and sums of them do not overflow.
-const NUMBERS_MAX: i64 = 1 << 53;
+pub(super) const NUMBERS_MAX: i64 = 1 << 53;
 /// Nodes of which another control node's copy is taken; the site's own are believed members and always taken.
 pub(super) const RELAYED_NODES_MAX: i64 = 1_024;
 /// What a row takes beside its body: its hashes, and its places in indexes.

@@ -13,6 +13,7 @@ use phalanx_model::limits::TRAFFIC_VALUES_MAX;
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 
+use super::copies::NUMBERS_MAX;
 use super::{History, Mark, name_context};
 use crate::RecordError;
 use crate::traffic::{Bucket, Dimension, MINUTE_MS, OTHERS, country_of, country_value};
@@ -311,8 +312,6 @@ const COUNTED_BYTES_MAX: usize = 32 * 1024;
 const APP_BYTES_MAX: usize = 128;
 /// In place of an app: events that found no room have none.
 pub(super) const NO_APP: i64 = -2;
-/// The greatest number of a change that is believed.
-pub(super) const NUMBERS_MAX: i64 = 1 << 53;
 /// The greatest count that is believed: more than a node serves in an hour, and sums over all that is kept do not overflow.
 const COUNT_MAX: u64 = 1 << 40;
 /// Far beyond any clock; times in milliseconds do not overflow.
