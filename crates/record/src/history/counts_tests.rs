@@ -393,20 +393,35 @@ fn more_apps_than_fit_into_a_batch_are_added_up_and_nothing_is_left_out() {
 }
 
 #[test]
-fn counts_of_a_version_without_numbers_are_read_and_such_a_version_finds_nothing_new() {
-    let mut node = Node::new();
+fn counts_of_a_version_without_numbers_are_read_and_what_such_a_version_adds() {
+    let dir = tempfile::tempdir().unwrap();
+    let (reader, mut node) = (copies(dir.path()), Node::new());
     node.counts(&some(9, 1), NOW + 5 * HOUR_MS);
     let path = node.store.shared().path.clone();
-    let db = rusqlite::Connection::open(&path).unwrap();
-    let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-    assert_eq!(version, 2, "a version before opens it");
-    db.execute_batch("DROP TABLE counts_spool; DROP TABLE counts_changes;").unwrap();
-    let sealer = Arc::clone(&node.store.shared().sealer);
-    let mut again = Store::new(&path, sealer, None, (1_000, 1 << 30)).unwrap();
-    again.open(NOW).unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let reader = copies(dir.path());
-    let node = Node { dir: std::mem::replace(&mut node.dir, tempfile::tempdir().unwrap()), store: again };
+    let change = |sql: &str| {
+        let db = rusqlite::Connection::open(&path).unwrap();
+        let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        assert_eq!(version, 2, "a version before opens it");
+        db.execute_batch(sql).unwrap();
+    };
+    let again = |node: Node| {
+        let sealer = Arc::clone(&node.store.shared().sealer);
+        let mut store = Store::new(&path, sealer, None, (1_000, 1 << 30)).unwrap();
+        store.open(NOW).unwrap();
+        Node { store, ..node }
+    };
+    change("DROP TABLE counts_spool; DROP TABLE counts_changes;");
+    let node = again(node);
     node.drain(&reader, "b");
     same(&node, &reader);
+    change(
+        "UPDATE traffic SET n = n + 1 WHERE step = 1 OR at = (SELECT max(at) FROM traffic WHERE step = 0)",
+    );
+    let node = again(node);
+    node.drain(&reader, "b");
+    let query = TrafficQuery::new(NOW - HOUR_MS, NOW, 60, NOW, By::Action);
+    assert_eq!(
+        copied(&reader, &query, &[node.told()]).totals,
+        node.history().traffic(&query).unwrap().totals
+    );
 }

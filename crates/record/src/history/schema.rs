@@ -50,8 +50,8 @@ fn number_rows(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Gives the counts a name of their own, and numbers to buckets that were closed without one: before there were numbers, or by a version that does
-/// not look at them.
+/// Gives the counts a name of their own, and numbers to buckets that have none: of before there were numbers, or of a version that does not look at
+/// them. Such a version may also have added to the last minutes that have one.
 fn number_counts(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(COUNTS_SPOOL)?;
     connection.execute(
@@ -61,9 +61,10 @@ fn number_counts(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(
         "BEGIN;
          DELETE FROM counts_changes WHERE (step, at) NOT IN (SELECT step, at FROM traffic_buckets);
+         DELETE FROM counts_changes WHERE step = 0 AND at >= (SELECT max(at) - 2 FROM counts_changes WHERE step = 0);
          INSERT INTO counts_changes (step, at, rev)
          SELECT step, at, (SELECT last FROM counts_spool) + row_number() OVER (ORDER BY step DESC, at)
-         FROM traffic_buckets WHERE closed = 1 AND (step, at) NOT IN (SELECT step, at FROM counts_changes);
+         FROM traffic_buckets WHERE (step = 0 OR closed = 1) AND (step, at) NOT IN (SELECT step, at FROM counts_changes);
          UPDATE counts_spool SET last = max(last, ifnull((SELECT max(rev) FROM counts_changes), 0));
          COMMIT;",
     )
