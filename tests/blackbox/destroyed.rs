@@ -236,6 +236,7 @@ fn what_a_destroyed_edge_node_and_a_destroyed_control_node_counted_is_told_by_wh
             |name: &str| copies.iter().any(|one| one["node"] == name && one["counts"].as_u64() > Some(0));
         ["a", "c", "e", "f"].iter().all(|name| has(name))
     });
+    done(&a, &["fleet", "revoke", "fra/e"]);
     let e = joins(of_e_again.path(), &app, ("fra", "e"), &edge());
     serve(&e, 2);
     for at in [&a, &d] {
