@@ -4132,6 +4132,7 @@ export interface components {
         };
         CopyOf: {
             bytes: number;
+            counts?: number;
             missed: number;
             node: string;
             rows: number;
@@ -5058,6 +5059,7 @@ export interface components {
             app?: string | null;
             before: components["schemas"]["TrafficTotals"];
             clients: components["schemas"]["RefusedClient"][];
+            copied?: components["schemas"]["NodeName"][];
             counted_since_ms?: number | null;
             from_ms: number;
             incidents: components["schemas"]["IncidentRow"][];
@@ -5293,6 +5295,7 @@ export interface components {
         TrafficSeen: {
             answered: components["schemas"]["NodeName"][];
             begins_ms?: number | null;
+            copied?: components["schemas"]["NodeName"][];
             from_ms: number;
             others: components["schemas"]["TrafficOthers"];
             series: components["schemas"]["TrafficSeries"][];

@@ -11,7 +11,8 @@ use phalanx_fleet::{FleetHandle, Question};
 use phalanx_model::id::node_tag;
 use phalanx_model::{Action, Prefix, Reason, RequestId};
 use phalanx_record::{
-    By, Consequence, Explanation, Filter, History, RecordedRequest, RefusedClient, TrafficQuery,
+    By, Consequence, CopiedCounts, Explanation, Filter, History, RecordError, RecordedRequest, RefusedClient,
+    Traffic, TrafficQuery,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,13 @@ pub(crate) enum Asked {
     Copies(Box<Filter>),
     /// Requests over time.
     Traffic(TrafficQuery),
+    /// The same, of what control nodes have of other nodes' counts. Nodes before it do not answer.
+    CopiedTraffic {
+        /// What is asked.
+        query: TrafficQuery,
+        /// Each control node, `SITE/NODE`, with which counts it is asked for.
+        of: Vec<(String, Vec<u64>)>,
+    },
     /// The clients refused most, and when.
     Actors {
         /// From this time on.
@@ -145,11 +153,54 @@ pub struct FleetEvents {
     pub next: Option<RequestId>,
 }
 
+/// What a node counted, and what else it can tell.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct TrafficThere {
+    #[serde(flatten)]
+    pub(crate) traffic: Traffic,
+    /// Which counts these are; nodes of before do not say.
+    #[serde(default)]
+    pub(crate) told: Option<u64>,
+    /// Of whose counts of that time there are copies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) copies: Vec<CopiedCounts>,
+}
+
+impl TrafficThere {
+    /// What this node can tell.
+    pub(crate) fn of(
+        history: &History,
+        copies: Option<&History>,
+        query: &TrafficQuery,
+    ) -> Result<Self, RecordError> {
+        // Damaged copies are no reason not to tell what was counted here.
+        let copies = copies.and_then(|copies| copies.copied_counts(query.from_ms, COPIES_TOLD_MAX).ok());
+        Ok(Self {
+            traffic: history.traffic(query)?,
+            told: Some(history.counts_told()?),
+            copies: copies.unwrap_or_default(),
+        })
+    }
+
+    /// As it travels: with as many copies named as fit, of nodes that are gone first.
+    fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
+        let mut bytes = serde_json::to_vec(self)?;
+        let mut kept = self.copies.len();
+        while bytes.len() > TOLD_BYTES_MAX && kept > 0 {
+            kept /= 2;
+            let copies = self.copies.iter().take(kept).cloned().collect();
+            let (traffic, told) = (self.traffic.clone(), self.told);
+            bytes = serde_json::to_vec(&Self { traffic, told, copies })?;
+        }
+        Ok(bytes)
+    }
+}
+
 /// Answers questions of operators at other nodes, until the fleet ends.
 pub async fn answer_all(fleet: FleetHandle, suggester: Suggester, copies: Option<History>) {
     let mut questions = fleet.questions();
     let suggesting = Arc::new(Semaphore::new(1));
-    let site = fleet.members().into_iter().find(|one| one.me).map(|me| me.site).unwrap_or_default();
+    let me = fleet.members().into_iter().find(|one| one.me).map(|me| (me.site, me.node)).unwrap_or_default();
     // One after the other: an operator's questions must not take the history from its own node's operators.
     while let Some(question) = questions.recv().await {
         let Ok(asked) = serde_json::from_slice(&question.bytes) else { continue };
@@ -159,9 +210,9 @@ pub async fn answer_all(fleet: FleetHandle, suggester: Suggester, copies: Option
             tokio::spawn(suggest(suggester.clone(), id, question, one));
             continue;
         }
-        let (history, copies, site) = (suggester.history.clone(), copies.clone(), Arc::clone(&site));
+        let (history, copies, me) = (suggester.history.clone(), copies.clone(), me.clone());
         let answered =
-            tokio::task::spawn_blocking(move || answer(&history, copies.as_ref(), &site, asked)).await;
+            tokio::task::spawn_blocking(move || answer(&history, copies.as_ref(), &me, asked)).await;
         if let Ok(Some(answer)) = answered {
             question.answer(&answer).await;
         }
@@ -185,7 +236,12 @@ async fn suggest(
     }
 }
 
-fn answer(history: &History, copies: Option<&History>, site: &str, asked: Asked) -> Option<Vec<u8>> {
+fn answer(
+    history: &History,
+    copies: Option<&History>,
+    (site, node): &(Arc<str>, Arc<str>),
+    asked: Asked,
+) -> Option<Vec<u8>> {
     let bytes = match asked {
         Asked::Suggest(_) => return None,
         Asked::Request(id) => {
@@ -207,7 +263,13 @@ fn answer(history: &History, copies: Option<&History>, site: &str, asked: Asked)
         }
         Asked::Traffic(mut query) => {
             query.series_max = query.series_max.min(SERIES_TOLD_MAX);
-            serde_json::to_vec(&history.traffic(&query).ok()?)
+            TrafficThere::of(history, copies, &query).ok()?.to_bytes()
+        }
+        Asked::CopiedTraffic { mut query, of } => {
+            query.series_max = query.series_max.min(SERIES_TOLD_MAX);
+            let me = format!("{site}/{node}");
+            let (_, told) = of.into_iter().find(|(at, _)| *at == me)?;
+            serde_json::to_vec(&copies?.copied_traffic(&query, &told).ok()?)
         }
         Asked::Actors { from_ms, to_ms, step_ms, apps } => {
             let (by, refused, series_max) = (By::Action, true, ACTORS_MAX);
@@ -296,6 +358,10 @@ fn reason(reason: &Reason) -> String {
 pub(crate) const LATEST_MAX: usize = 50;
 /// Series of one node's answer: with some points each they fit into one message, and they are twice what is shown of all.
 pub(crate) const SERIES_TOLD_MAX: usize = 24;
+/// Copies of counts that one node names.
+pub(crate) const COPIES_TOLD_MAX: usize = 128;
+/// Of an answer that names them: below what may be sent.
+const TOLD_BYTES_MAX: usize = 39 * 1024;
 /// Clients of an answer.
 pub(crate) const ACTORS_MAX: usize = 20;
 const PATH_CHARS_MAX: usize = 120;

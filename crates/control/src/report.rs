@@ -21,8 +21,11 @@ use crate::api::{IncidentRow, NodeName};
 pub struct Report {
     /// The fleet's nodes that counted, or this one alone.
     pub answered: Vec<NodeName>,
-    /// Nodes whose counts are missing.
+    /// Nodes that did not answer: without a copy their counts are missing.
     pub silent: Vec<NodeName>,
+    /// Nodes whose counts a control node of their site told from its copy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copied: Vec<NodeName>,
     /// The app that it is about; all without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<String>,
@@ -80,6 +83,13 @@ pub struct ReportRow {
     pub key: String,
     /// How many.
     pub requests: u64,
+}
+
+impl Report {
+    /// The nodes whose counts are missing.
+    fn lacking(&self) -> Vec<&NodeName> {
+        crate::api::missing(&self.silent, &self.copied)
+    }
 }
 
 impl ReportPart {
@@ -143,7 +153,8 @@ mod tests {
         let hostile = "=HYPERLINK(\"http://evil\")<script>alert(1)</script>";
         Report {
             answered: vec![NodeName { site: "fra".into(), node: "a".into() }],
-            silent: vec![NodeName { site: "syd".into(), node: "b".into() }],
+            silent: ["b", "c"].map(|node| NodeName { site: "syd".into(), node: node.into() }).into(),
+            copied: vec![NodeName { site: "syd".into(), node: "c".into() }],
             app: None,
             from_ms: 1_767_571_200_000,
             to_ms: 1_767_657_600_000,

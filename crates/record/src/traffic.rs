@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use phalanx_model::limits::{
-    TRAFFIC_MINUTES_MAX, TRAFFIC_PENDING_MAX, TRAFFIC_POINTS_MAX, TRAFFIC_SERIES_MAX,
+    TRAFFIC_HOURS_MAX, TRAFFIC_MINUTES_MAX, TRAFFIC_PENDING_MAX, TRAFFIC_POINTS_MAX, TRAFFIC_SERIES_MAX,
 };
 use phalanx_model::{AccessEvent, Action, Country, RuleClass, Signal};
 use serde::{Deserialize, Serialize};
@@ -185,6 +185,17 @@ pub struct TrafficOthers {
 }
 
 impl Traffic {
+    /// Nothing yet, of the time that is asked for.
+    pub fn none(query: &TrafficQuery) -> Self {
+        Self {
+            from_ms: query.from_ms,
+            to_ms: query.to_ms,
+            step_ms: query.step_ms,
+            others: TrafficOthers { total: 0, points: vec![0; query.points()] },
+            ..Self::default()
+        }
+    }
+
     /// Adds what another node counted in the same time. False if it is about another time, and nothing is added.
     pub fn add(&mut self, other: &Self) -> bool {
         let same = |t: &Self| (t.from_ms, t.to_ms, t.step_ms, t.others.points.len());
@@ -217,6 +228,26 @@ impl Traffic {
 }
 
 impl TrafficTotals {
+    /// Counts one row of the database, or a sum of such.
+    pub(crate) fn count(&mut self, dimension: Dimension, value: i64, n: u64, refused: u64) {
+        let add = |to: &mut u64, n: u64| *to = to.saturating_add(n);
+        match (dimension, value) {
+            (Dimension::Action, value) => {
+                add(&mut self.requests, n);
+                add(&mut self.refused, refused);
+                match value {
+                    1 => add(&mut self.observed, n),
+                    2 => add(&mut self.challenged, n),
+                    3 => add(&mut self.throttled, n),
+                    _ => {}
+                }
+            }
+            (Dimension::Status, 5) => add(&mut self.errors, n.saturating_sub(refused)),
+            (Dimension::Dropped, _) => add(&mut self.dropped, n),
+            _ => {}
+        }
+    }
+
     fn add(&mut self, other: &Self) {
         let pairs = [
             (&mut self.requests, other.requests),
@@ -259,6 +290,19 @@ impl Bucket {
         }
     }
 
+    /// Where a bucket of this length begins, in Unix milliseconds.
+    pub(crate) fn begins_ms(self, at: i64) -> u64 {
+        at.max(0).unsigned_abs().saturating_mul(self.length_ms())
+    }
+
+    /// How many are kept.
+    pub(crate) fn kept(self) -> u64 {
+        match self {
+            Self::Minute => TRAFFIC_MINUTES_MAX as u64,
+            Self::Hour => TRAFFIC_HOURS_MAX as u64,
+        }
+    }
+
     /// The number that stands for it in the database.
     pub(crate) fn code(self) -> i64 {
         match self {
@@ -287,6 +331,17 @@ impl Dimension {
     /// The number that stands for it in the database.
     pub(crate) fn code(self) -> i64 {
         self as i64
+    }
+
+    /// What is counted apart where requests are asked for by something.
+    pub(crate) fn of(by: By) -> Self {
+        match by {
+            By::Action | By::App | By::Node | By::Site => Self::Action,
+            By::Status => Self::Status,
+            By::Country => Self::Country,
+            By::Rule => Self::Rule,
+            By::Class => Self::Class,
+        }
     }
 
     /// Whether it can have so many values that small ones are added up.
@@ -406,12 +461,12 @@ pub(crate) const ACTIONS: [Action; 6] =
     [Action::Allow, Action::Observe, Action::Challenge, Action::Throttle, Action::Tarpit, Action::Deny];
 
 /// The name of a class of status.
-pub(crate) fn status_name(value: u64) -> String {
+fn status_name(value: u64) -> String {
     if value == 0 { String::from("none") } else { format!("{value}xx") }
 }
 
 /// The name of a class of rules.
-pub(crate) fn class_name(value: u64) -> String {
+fn class_name(value: u64) -> String {
     let class = usize::try_from(value).ok().and_then(|value| RuleClass::ALL.get(value).copied());
     class.map_or_else(
         || String::from("unknown"),
@@ -422,7 +477,26 @@ pub(crate) fn class_name(value: u64) -> String {
     )
 }
 
-fn country_value(country: Country) -> u64 {
+/// The name of a value that needs no database to be told.
+pub(crate) fn value_name(by: By, value: i64) -> String {
+    let value = value.cast_unsigned();
+    match by {
+        By::Action => {
+            let action = usize::try_from(value).ok().and_then(|value| ACTIONS.get(value));
+            action.map_or_else(|| String::from("unknown"), |action| action.as_str().to_owned())
+        }
+        By::Status => status_name(value),
+        By::Class => class_name(value),
+        By::Rule => value.to_string(),
+        By::Country => {
+            country_of(value).map_or_else(|| String::from("unknown"), |country| country.to_string())
+        }
+        By::App => String::from("unknown"),
+        By::Node | By::Site => String::from("all"),
+    }
+}
+
+pub(crate) fn country_value(country: Country) -> u64 {
     u64::from(u16::from_be_bytes(*country.as_bytes()))
 }
 

@@ -147,6 +147,7 @@ async fn made(control: &Control, who: &Principal, asked: TrafficParameters) -> R
         over_time: steps(&all.traffic, &refused.traffic),
         answered: all.answered,
         silent: all.silent,
+        copied: all.copied,
         app,
         from_ms,
         to_ms: all.traffic.to_ms.min(made_at_ms).max(from_ms),

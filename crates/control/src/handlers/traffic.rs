@@ -11,12 +11,13 @@ use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 
+use super::copied_traffic::{self, Heard};
 use super::events::ask;
 use super::inquiry::ask_all;
 use crate::api::{ActorsSeen, NodeName, TrafficSeen};
 use crate::auth::Principal;
 use crate::error::ApiError;
-use crate::inquiry::{ACTORS_MAX, Asked, SERIES_TOLD_MAX};
+use crate::inquiry::{ACTORS_MAX, Asked, SERIES_TOLD_MAX, TrafficThere};
 use crate::router::Control;
 
 /// Texts, so that each mistake gets an answer of its own.
@@ -64,21 +65,28 @@ pub(super) async fn seen(
         // Nodes of earlier versions know no sites, and the name is put on here.
         query.by = By::Node;
     }
-    let question = Asked::Traffic(query.clone());
-    let own = ask(control, move |history| history.traffic(&query)).await?;
-    let mut seen = TrafficSeen { traffic: named(own, by, &me(control)), ..TrafficSeen::default() };
-    seen.answered.push(me(control));
+    let (asked, copies) = (query.clone(), control.deps.copies.history().filter(|_| fleet));
+    let mut own = ask(control, move |history| TrafficThere::of(history, copies.as_ref(), &asked)).await?;
+    let (me, mut heard) = (me(control), Heard::default());
+    let traffic = named(std::mem::take(&mut own.traffic), by, &me);
+    heard.note(control, &me, own);
+    let mut seen = TrafficSeen { traffic, answered: vec![me], ..TrafficSeen::default() };
     if fleet {
-        let others = ask_all(control, &question, |member| member.link == Link::Up).await?;
-        seen.silent = others.silent;
-        for (name, bytes) in others.answers {
-            let counted = serde_json::from_slice(&bytes).is_ok_and(|theirs: Traffic| {
-                theirs.series.len() <= SERIES_TOLD_MAX && seen.traffic.add(&named(theirs, by, &name))
-            });
-            if counted { &mut seen.answered } else { &mut seen.silent }.push(name);
+        let question = Asked::Traffic(query.clone());
+        for (name, bytes) in ask_all(control, &question, |member| member.link == Link::Up).await?.answers {
+            let Ok(mut there) = serde_json::from_slice::<TrafficThere>(&bytes) else { continue };
+            let traffic = named(std::mem::take(&mut there.traffic), by, &name);
+            if traffic.series.len() <= SERIES_TOLD_MAX && seen.traffic.add(&traffic) {
+                heard.note(control, &name, there);
+                seen.answered.push(name);
+            }
         }
         seen.answered.sort();
-        seen.silent.sort();
+        // Also who was not waited for, because it is away.
+        let others = control.deps.fleet.members().into_iter().filter(|member| !member.me);
+        let named = others.map(|one| NodeName { site: one.site.to_string(), node: one.node.to_string() });
+        seen.silent = named.filter(|name| !seen.answered.contains(name)).collect();
+        copied_traffic::add(control, (&query, by), heard, &mut seen).await?;
     }
     seen.traffic.keep_largest(series_max);
     Ok(seen)

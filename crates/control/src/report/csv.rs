@@ -19,7 +19,8 @@ impl Report {
         }
         row("report", "app", self.app.as_deref().unwrap_or("all"));
         self.answered.iter().for_each(|node| row("node", &node.to_string(), "counted"));
-        self.silent.iter().for_each(|node| row("node", &node.to_string(), "missing"));
+        self.copied.iter().for_each(|node| row("node", &node.to_string(), "told from a copy"));
+        self.lacking().iter().for_each(|node| row("node", &node.to_string(), "missing"));
         for (name, number) in figures(&self.totals) {
             row("total", name, &number.to_string());
         }

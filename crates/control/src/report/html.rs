@@ -55,11 +55,16 @@ impl Report {
             for_html(&names.join(", ")).into_owned()
         };
         let _ = writeln!(out, "<p>Counted by {}.</p>", names(&self.answered));
-        if !self.silent.is_empty() {
+        if !self.copied.is_empty() {
+            let told = names(&self.copied);
+            let _ = writeln!(out, "<p>Told by control nodes of their sites, from copies: {told}.</p>");
+        }
+        let missing: Vec<_> = self.lacking().into_iter().cloned().collect();
+        if !missing.is_empty() {
             let _ = writeln!(
                 out,
                 "<p class=\"warn\">Missing, because they did not answer: {}.</p>",
-                names(&self.silent)
+                names(&missing)
             );
         }
         if self.totals.dropped > 0 {

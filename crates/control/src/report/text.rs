@@ -23,9 +23,16 @@ impl Report {
                 rfc3339(since)
             ));
         }
-        if !self.silent.is_empty() {
-            let silent: Vec<String> = self.silent.iter().map(ToString::to_string).collect();
-            out.push_str(&format!("MISSING, because they did not answer: {}\n", silent.join(", ")));
+        if !self.copied.is_empty() {
+            let copied: Vec<String> = self.copied.iter().map(ToString::to_string).collect();
+            out.push_str(&format!(
+                "told by a control node of its site, of its copy: {}\n",
+                copied.join(", ")
+            ));
+        }
+        let missing: Vec<String> = self.lacking().into_iter().map(ToString::to_string).collect();
+        if !missing.is_empty() {
+            out.push_str(&format!("MISSING, because they did not answer: {}\n", missing.join(", ")));
         }
         out.push('\n');
         for ((name, now), (_, before)) in figures(&self.totals).into_iter().zip(figures(&self.before)) {
