@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use phalanx_control::receiver::Receiver;
-use phalanx_control::reporting::marks::{MARKS_MAX, REPORT_RECEIVERS_MAX};
+use phalanx_control::reporting::deliveries::{REPORT_RECEIVERS_MAX, REPORTS_MAX};
 use phalanx_control::reporting::schedule::{Every, Form, Schedule, parse_offset};
 use phalanx_edge::EdgePlan;
 use phalanx_policy::Diagnostic;
@@ -74,10 +74,10 @@ pub(crate) fn check(
     faults: &mut Vec<Diagnostic>,
 ) -> ReportSettings {
     let mut settings = ReportSettings::default();
-    if let Some((_, one_more)) = raw.iter().nth(MARKS_MAX) {
-        faults.push(text.error_at(&one_more.span, format!("a node sends {MARKS_MAX} reports at most")));
+    if let Some((_, one_more)) = raw.iter().nth(REPORTS_MAX) {
+        faults.push(text.error_at(&one_more.span, format!("a node sends {REPORTS_MAX} reports at most")));
     }
-    for (name, raw) in raw.iter().take(MARKS_MAX) {
+    for (name, raw) in raw.iter().take(REPORTS_MAX) {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_plain) {
             let message = format!("`{}` is no name of a report", name.escape_debug());

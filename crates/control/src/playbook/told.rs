@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::machine::Entry;
-use crate::reporting::marks::Mark;
+use crate::reporting::deliveries::Delivery;
 
 /// One message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +30,8 @@ pub enum Told {
         /// The lease's token.
         token: u64,
         /// The latest of each report.
-        marks: Vec<Mark>,
+        #[serde(rename = "marks")]
+        deliveries: Vec<Delivery>,
     },
     /// An operator asks for something at a node that does not run playbooks.
     Asked(Asked),
