@@ -4,6 +4,8 @@
 //! INVARIANT: what leaves a node has no query string, no body, no header value and no full address of a client; nothing that a
 //! stranger wrote but the path, which is cut, and, in a suggestion, what an exclusion would name.
 
+mod counted;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -18,6 +20,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::suggesting::{Suggested, Suggester};
+
+pub(crate) use counted::{ReportQuestion, add_clients, most_refused};
 
 /// A question, as it travels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +62,8 @@ pub(crate) enum Asked {
         /// Only for these apps.
         apps: Option<Vec<String>>,
     },
+    /// All that a report counts, in one question; nodes before this version do not answer.
+    Report(ReportQuestion),
     /// What would let a request pass; nodes before this version do not answer.
     Suggest(RequestId),
 }
@@ -215,6 +221,11 @@ fn answer(history: &History, copies: Option<&History>, site: &str, asked: Asked)
             let mut clients = history.refused_clients(&query, ACTORS_MAX).ok()?;
             clients.iter_mut().for_each(redact);
             serde_json::to_vec(&clients)
+        }
+        Asked::Report(question) => {
+            let mut counted = question.counted(history).ok()?;
+            counted.clients.iter_mut().for_each(redact);
+            serde_json::to_vec(&counted)
         }
     };
     bytes.ok()

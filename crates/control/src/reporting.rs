@@ -24,13 +24,13 @@ use tokio::task::JoinHandle;
 
 use crate::api::{ReportLast, ReportScheduleRow, ReportSent, ReportTold};
 use crate::auth::Principal;
-use crate::handlers::report;
+use crate::handlers::report::{self, Wish};
 use crate::receiver::NotTold;
 use crate::receiver::mail::{Enclosed, Letter};
 use crate::report::Report;
 use crate::router::Control;
 use deliveries::{Deliveries, Delivery};
-use schedule::{Form, Schedule};
+use schedule::{Due, Form, Schedule};
 
 /// What is to be sent, and what was.
 pub struct Reporting {
@@ -82,7 +82,7 @@ impl Reporting {
         let row = |(name, schedule): (&String, &Schedule)| {
             let delivery = deliveries.of(name).filter(|delivery| delivery.at_ms > 0);
             let last = delivery.map(|delivery| {
-                let (from_ms, to_ms) = schedule.time_before(delivery.due_ms);
+                let (from_ms, to_ms) = time_of(schedule, delivery);
                 let state = match (delivery.is_over, delivery.is_given_up) {
                     (_, true) => "failed",
                     (true, false) => "sent",
@@ -139,8 +139,8 @@ pub(crate) async fn run(control: Weak<Control>) {
             if sending.contains_key(name) {
                 continue;
             }
-            let (now_ms, due_ms) = (control.now_ms(), schedule.due_before(control.now_ms()));
-            let begun = reporting.deliveries.lock().begin(name, due_ms, now_ms);
+            let now_ms = control.now_ms();
+            let begun = reporting.deliveries.lock().begin(name, schedule.due_before(now_ms), now_ms);
             if let Some(delivery) = begun {
                 sending.insert(name.clone(), tokio::spawn(send_in_time(Arc::clone(&control), delivery)));
             }
@@ -169,7 +169,7 @@ fn end(control: &Control, name: &str, fault: Option<String>) {
 async fn send_due(control: &Control, name: &str, schedule: &Schedule, delivery: Delivery) {
     let reporting = &control.deps.reporting;
     let key = format!("report/{name}/{}", delivery.due_ms);
-    let (made, mut fault) = match made(control, schedule, delivery.due_ms).await {
+    let (made, mut fault) = match made(control, schedule, time_of(schedule, &delivery)).await {
         Ok(made) => (Some(made), None),
         Err(why) => (None, Some(why)),
     };
@@ -196,9 +196,8 @@ async fn send_due(control: &Control, name: &str, schedule: &Schedule, delivery: 
 
 /// Sends the report of the latest time that is over to all its receivers, whatever was sent before. It counts for nothing.
 pub(crate) async fn send_now(control: &Control, name: &str, schedule: &Schedule, wish: u64) -> ReportSent {
-    let due_ms = schedule.due_before(control.now_ms());
-    let (from_ms, to_ms) = schedule.time_before(due_ms);
-    let report = match made(control, schedule, due_ms).await {
+    let Due { from_ms, to_ms, .. } = schedule.due_before(control.now_ms());
+    let report = match made(control, schedule, (from_ms, to_ms)).await {
         Ok(report) => report,
         Err(why) => {
             let failed = |to: &String| ReportTold { to: to.clone(), ok: false, error: Some(why.clone()) };
@@ -216,10 +215,25 @@ pub(crate) async fn send_now(control: &Control, name: &str, schedule: &Schedule,
     ReportSent { from_ms, to_ms, told }
 }
 
-async fn made(control: &Control, schedule: &Schedule, due_ms: u64) -> Result<Report, String> {
-    let time = schedule.time_before(due_ms);
+/// What a delivery is about: also after the settings said something else.
+fn time_of(schedule: &Schedule, delivery: &Delivery) -> (u64, u64) {
+    match delivery.to_ms {
+        0 => schedule.time_before(delivery.due_ms),
+        to_ms => (delivery.from_ms, to_ms),
+    }
+}
+
+async fn made(control: &Control, schedule: &Schedule, (from_ms, to_ms): (u64, u64)) -> Result<Report, String> {
+    let wish = Wish {
+        time: (from_ms, to_ms),
+        compared_from_ms: schedule.compared_from(from_ms),
+        is_over: true,
+        zone: schedule.zone.clone(),
+        app: schedule.app.clone(),
+        fleet: true,
+    };
     // As whoever has the node: it is his settings that say so.
-    let made = report::of_time(control, &Principal::Socket, time, schedule.app.clone(), true).await;
+    let made = report::made(control, &Principal::Socket, wish).await;
     made.map_err(|error| format!("it could not be made: {}", error.message()))
 }
 
@@ -237,7 +251,7 @@ fn message(
     is_late: bool,
 ) -> Message {
     let node = format!("{}/{}", control.deps.site, control.deps.node);
-    let of_time = schedule.time_words(report.from_ms, report.to_ms);
+    let of_time = report.time_words();
     let about = report.app.as_deref().map_or("all apps".to_owned(), |app| format!("app {app}"));
     let late = if is_late { ", sent late" } else { "" };
     let title = format!("Report {name}: {about}, {of_time}{late}");
@@ -247,7 +261,7 @@ fn message(
             Form::Csv => ("csv", "text/csv", report.csv().into_bytes()),
             Form::Json => ("json", "application/json", json!(report).to_string().into_bytes()),
         };
-        let day: String = phalanx_record::rfc3339(report.from_ms).chars().take(10).collect();
+        let day = schedule.zone.date(report.from_ms);
         Enclosed { name: format!("phalanx-{name}-{day}.{ending}"), kind, bytes }
     });
     let letter =

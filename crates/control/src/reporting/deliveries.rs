@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::schedule::Due;
+
 /// How far a report has come.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
@@ -13,6 +15,12 @@ pub struct Delivery {
     pub name: String,
     /// When it was due.
     pub due_ms: u64,
+    /// What it is about: from here on,
+    #[serde(default)]
+    pub from_ms: u64,
+    /// until here, exclusive. Nodes of before say neither, and both are 0.
+    #[serde(default)]
+    pub to_ms: u64,
     /// Receivers who got it, or do not want it.
     pub told: Vec<String>,
     /// Of these those who do not want it, and why.
@@ -36,6 +44,17 @@ impl Delivery {
         self.due_ms.max(self.at_ms) > now_ms.saturating_add(FUTURE_MAX_MS)
     }
 
+    /// Whether what is due now was tried already: also where the hour or the zone of the settings was changed since, so that it is due
+    /// at another time and about another day, more than half of which was in this one.
+    fn covers(&self, due: Due) -> bool {
+        let half_ms = due.to_ms.saturating_sub(due.from_ms) / 2;
+        let apart_ms = match self.to_ms {
+            0 => due.due_ms.saturating_sub(self.due_ms),
+            to_ms => due.to_ms.saturating_sub(to_ms),
+        };
+        self.due_ms >= due.due_ms || self.at_ms > 0 && apart_ms < half_ms
+    }
+
     /// This one and another node's of the same time: the later, with all that either told.
     fn joined(&self, other: Self) -> Self {
         let is_later = (self.at_ms, self.is_over) < (other.at_ms, other.is_over);
@@ -47,6 +66,9 @@ impl Delivery {
         let refused = refused.collect::<Vec<_>>();
         delivery.refused.extend(refused);
         delivery.attempts = delivery.attempts.max(before.attempts);
+        if delivery.to_ms == 0 {
+            (delivery.from_ms, delivery.to_ms) = (before.from_ms, before.to_ms);
+        }
         if before.is_over && !delivery.is_over {
             (delivery.is_over, delivery.is_given_up, delivery.fault) =
                 (true, before.is_given_up, before.fault);
@@ -93,8 +115,9 @@ impl Deliveries {
     }
 
     /// What is to be sent now of a report that is due; none if it was sent, or is to be tried later. Each is an attempt, however it ends.
-    pub(super) fn begin(&mut self, name: &str, due_ms: u64, now_ms: u64) -> Option<Delivery> {
-        let fresh = Delivery { name: name.to_owned(), due_ms, ..Delivery::default() };
+    pub(super) fn begin(&mut self, name: &str, due: Due, now_ms: u64) -> Option<Delivery> {
+        let Due { due_ms, from_ms, to_ms } = due;
+        let fresh = Delivery { name: name.to_owned(), due_ms, from_ms, to_ms, ..Delivery::default() };
         let begun = Delivery { at_ms: now_ms, attempts: 1, ..fresh.clone() };
         let Some(known) = self.known.get(name) else {
             // A report that nobody knew of begins with the next time.
@@ -107,12 +130,12 @@ impl Deliveries {
             self.note(Delivery { at_ms: now_ms, is_over: true, is_given_up: true, fault, ..fresh });
             return None;
         }
-        if known.due_ms < due_ms {
+        if !known.covers(due) {
             self.note(begun.clone());
             return Some(begun);
         }
-        // What was begun for a later time, before a clock was set back or an hour was changed, covers an earlier one.
-        if known.due_ms != due_ms || known.is_over {
+        // What was begun for a later time, before a clock was set back or an hour was changed, is not begun for an earlier one.
+        if known.due_ms > due_ms || known.is_over {
             return None;
         }
         // One that did not end, as its node did, goes on at once.
@@ -257,6 +280,12 @@ mod tests {
         (folder, deliveries)
     }
 
+    /// Of the day before.
+    fn due(due_ms: u64) -> Due {
+        let to_ms = due_ms / DAY * DAY;
+        Due { due_ms, from_ms: to_ms - DAY, to_ms }
+    }
+
     fn to() -> Vec<String> {
         vec!["ops".to_owned(), "boss".to_owned()]
     }
@@ -264,26 +293,26 @@ mod tests {
     #[test]
     fn a_report_is_sent_once_each_time_and_not_for_what_was_before_it() {
         let (folder, mut deliveries) = deliveries();
-        assert_eq!(deliveries.begin("r", DAY, DAY + 1), None, "it was due before anybody knew of it");
-        let delivery = deliveries.begin("r", 2 * DAY, 2 * DAY + 1).unwrap();
+        assert_eq!(deliveries.begin("r", due(DAY), DAY + 1), None, "it was due before anybody knew of it");
+        let delivery = deliveries.begin("r", due(2 * DAY), 2 * DAY + 1).unwrap();
         assert!(delivery.told.is_empty());
         to().iter().for_each(|one| deliveries.told("r", one, 2 * DAY + 2));
         assert!(deliveries.ended("r", &to(), None, 2 * DAY + 2));
-        assert_eq!(deliveries.begin("r", 2 * DAY, 2 * DAY + 3), None);
+        assert_eq!(deliveries.begin("r", due(2 * DAY), 2 * DAY + 3), None);
         // A process that comes after knows, and so does one that slept over some.
         let mut deliveries = Deliveries::open(&folder.path().join("reports.json"));
-        assert_eq!(deliveries.begin("r", 2 * DAY, 2 * DAY + 4), None);
-        assert_eq!(deliveries.begin("r", 7 * DAY, 7 * DAY + 9).unwrap().due_ms, 7 * DAY);
-        assert_eq!((deliveries.begin("r", 2 * DAY, 7 * DAY), deliveries.counts()), (None, (0, 0)));
+        assert_eq!(deliveries.begin("r", due(2 * DAY), 2 * DAY + 4), None);
+        assert_eq!(deliveries.begin("r", due(7 * DAY), 7 * DAY + 9).unwrap().due_ms, 7 * DAY);
+        assert_eq!((deliveries.begin("r", due(2 * DAY), 7 * DAY), deliveries.counts()), (None, (0, 0)));
     }
 
     #[test]
     fn who_did_not_get_it_is_told_again_and_not_for_ever() {
         let (_folder, mut deliveries) = deliveries();
-        deliveries.begin("r", DAY, DAY);
+        deliveries.begin("r", due(DAY), DAY);
         let (mut tries, mut now) = (0, 2 * DAY);
         while now < 3 * DAY {
-            if let Some(delivery) = deliveries.begin("r", 2 * DAY, now) {
+            if let Some(delivery) = deliveries.begin("r", due(2 * DAY), now) {
                 assert_eq!(delivery.told.len(), usize::from(tries > 0), "who got it is not told again");
                 if tries == 0 {
                     deliveries.told("r", "ops", now);
@@ -295,42 +324,42 @@ mod tests {
         }
         assert_eq!((tries, deliveries.counts()), (ATTEMPTS_MAX, (0, 1)));
         assert!(deliveries.of("r").is_some_and(|delivery| delivery.is_given_up));
-        assert!(deliveries.begin("r", 3 * DAY, 3 * DAY).is_some(), "the next one is tried all the same");
+        assert!(deliveries.begin("r", due(3 * DAY), 3 * DAY).is_some(), "the next one is tried all the same");
     }
 
     #[test]
     fn who_takes_over_goes_on_where_the_other_stood() {
         let ((_one, mut before), (_other, mut after)) = (deliveries(), deliveries());
-        before.begin("r", DAY, DAY);
-        before.begin("r", 2 * DAY, 2 * DAY).unwrap();
+        before.begin("r", due(DAY), DAY);
+        before.begin("r", due(2 * DAY), 2 * DAY).unwrap();
         before.told("r", "ops", 2 * DAY);
         after.adopt(before.take_news(false).unwrap(), 2 * DAY);
-        let delivery = after.begin("r", 2 * DAY, 2 * DAY + 10).unwrap();
+        let delivery = after.begin("r", due(2 * DAY), 2 * DAY + 10).unwrap();
         assert_eq!(delivery.told, ["ops"]);
         after.told("r", "boss", 2 * DAY + 11);
         after.ended("r", &to(), None, 2 * DAY + 11);
         before.adopt(after.take_news(false).unwrap(), 2 * DAY + 12);
-        assert_eq!(before.begin("r", 2 * DAY, 2 * DAY + 60_000), None);
+        assert_eq!(before.begin("r", due(2 * DAY), 2 * DAY + 60_000), None);
         // What is old is no news.
         after
             .adopt(vec![Delivery { name: "r".into(), due_ms: DAY, ..Delivery::default() }], 2 * DAY + 60_000);
-        assert_eq!((after.begin("r", 2 * DAY, 3 * DAY), before.take_news(false)), (None, None));
+        assert_eq!((after.begin("r", due(2 * DAY), 3 * DAY), before.take_news(false)), (None, None));
         assert!(before.take_news(true).is_some());
     }
 
     #[test]
     fn a_clock_that_was_far_ahead_does_not_silence_a_report() {
         let (_folder, mut deliveries) = deliveries();
-        deliveries.begin("r", DAY, DAY);
-        assert!(deliveries.begin("r", 900 * DAY, 900 * DAY).is_some(), "the clock is two years ahead");
+        deliveries.begin("r", due(DAY), DAY);
+        assert!(deliveries.begin("r", due(900 * DAY), 900 * DAY).is_some(), "the clock is two years ahead");
         let of_the_future = deliveries.take_news(false).unwrap();
-        assert_eq!(deliveries.begin("r", 2 * DAY, 2 * DAY), None);
+        assert_eq!(deliveries.begin("r", due(2 * DAY), 2 * DAY), None);
         assert!(
             deliveries.of("r").is_some_and(|delivery| delivery.is_given_up && delivery.due_ms == 2 * DAY),
             "it shows"
         );
         deliveries.adopt(of_the_future.clone(), 2 * DAY);
-        assert!(deliveries.begin("r", 3 * DAY, 3 * DAY).is_some());
+        assert!(deliveries.begin("r", due(3 * DAY), 3 * DAY).is_some());
         // A node that has one takes the others' word.
         let right = vec![deliveries.of("r").unwrap().clone()];
         deliveries.known.extend(of_the_future.into_iter().map(|delivery| (delivery.name.clone(), delivery)));
@@ -341,11 +370,11 @@ mod tests {
     #[test]
     fn who_does_not_want_it_is_not_forgotten_when_the_others_get_it() {
         let (_folder, mut deliveries) = deliveries();
-        deliveries.begin("r", DAY, DAY);
-        deliveries.begin("r", 2 * DAY, 2 * DAY).unwrap();
+        deliveries.begin("r", due(DAY), DAY);
+        deliveries.begin("r", due(2 * DAY), 2 * DAY).unwrap();
         deliveries.refused("r", "ops", "550", 2 * DAY);
         assert!(!deliveries.ended("r", &to(), Some("boss: nobody is there".into()), 2 * DAY));
-        assert_eq!(deliveries.begin("r", 2 * DAY, 2 * DAY + AGAIN_MS).unwrap().told, ["ops"]);
+        assert_eq!(deliveries.begin("r", due(2 * DAY), 2 * DAY + AGAIN_MS).unwrap().told, ["ops"]);
         deliveries.told("r", "boss", 2 * DAY + AGAIN_MS);
         assert!(deliveries.ended("r", &to(), None, 2 * DAY + AGAIN_MS));
         let delivery = deliveries.of("r").unwrap();
@@ -359,8 +388,8 @@ mod tests {
     #[test]
     fn one_that_never_ends_is_begun_a_few_times() {
         let (_folder, mut deliveries) = deliveries();
-        deliveries.begin("r", DAY, DAY);
-        let begun = (0..10).filter(|at| deliveries.begin("r", 2 * DAY, 2 * DAY + at).is_some()).count();
+        deliveries.begin("r", due(DAY), DAY);
+        let begun = (0..10).filter(|at| deliveries.begin("r", due(2 * DAY), 2 * DAY + at).is_some()).count();
         assert_eq!((begun, deliveries.counts()), (4, (0, 1)));
         assert!(deliveries.of("r").is_some_and(|delivery| delivery.is_given_up));
     }
@@ -369,8 +398,8 @@ mod tests {
     fn what_two_nodes_told_of_the_same_report_is_joined() {
         let ((_one, mut one), (_other, mut other)) = (deliveries(), deliveries());
         for (deliveries, to) in [(&mut one, "ops"), (&mut other, "boss")] {
-            deliveries.begin("r", DAY, DAY);
-            deliveries.begin("r", 2 * DAY, 2 * DAY).unwrap();
+            deliveries.begin("r", due(DAY), DAY);
+            deliveries.begin("r", due(2 * DAY), 2 * DAY).unwrap();
             deliveries.told("r", to, 2 * DAY + 1);
         }
         one.adopt(other.take_news(false).unwrap(), 2 * DAY + 2);

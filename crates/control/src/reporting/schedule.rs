@@ -1,8 +1,11 @@
 //! When a report is due, and which time it is about. Pure.
 //!
-//! Hours are those of a fixed distance from UTC: names of zones, and clocks that change twice a year, are not known. A day is 24 hours.
+//! A day goes from midnight to midnight of the schedule's clock. Where that changes twice a year a day has 23 or 25 hours, a week 167 or
+//! 169. An hour that does not exist on a day is over when it would begin; one that is there twice is the first of the two.
+//!
+//! INVARIANT: the times of a schedule follow each other without gap or overlap, and each is due once.
 
-use phalanx_record::rfc3339;
+use crate::zone::Zone;
 
 /// A report that is sent by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,8 +14,8 @@ pub struct Schedule {
     pub every: Every,
     /// At which hour, 0 to 23.
     pub hour: u8,
-    /// How far that clock is before UTC, in minutes.
-    pub offset_minutes: i16,
+    /// Whose clock and calendar that is.
+    pub zone: Zone,
     /// Only this app; all without it.
     pub app: Option<String>,
     /// Receivers, by name.
@@ -39,38 +42,65 @@ pub enum Form {
     Json,
 }
 
+/// A report that is due, or was: when, and which time it is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Due {
+    /// When.
+    pub due_ms: u64,
+    /// From here on,
+    pub from_ms: u64,
+    /// until here, exclusive.
+    pub to_ms: u64,
+}
+
 impl Schedule {
-    /// When it was due last, at this time or before.
-    pub fn due_before(&self, now_ms: u64) -> u64 {
-        let (period, phase) = self.period();
-        let since = (i128::from(now_ms) - phase).rem_euclid(period);
-        u64::try_from(i128::from(now_ms) - since).unwrap_or_default()
+    /// What was due last, at this time or before.
+    pub fn due_before(&self, now_ms: u64) -> Due {
+        // A day that has begun somewhere may be due; the others are past.
+        let today = self.zone.day_at(now_ms).saturating_add(1);
+        let days = (0..=LOOKED_AT_DAYS).map(|back| today - back).filter(|day| self.is_on(*day));
+        days.map(|day| self.due_on(day)).find(|due| due.due_ms <= now_ms).unwrap_or_default()
     }
 
     /// When it is due next, after this time.
     pub fn due_after(&self, now_ms: u64) -> u64 {
-        let (period, phase) = self.period();
-        let since = (i128::from(now_ms) - phase).rem_euclid(period);
-        u64::try_from(i128::from(now_ms) - since + period).unwrap_or(u64::MAX)
+        let today = self.zone.day_at(now_ms).saturating_sub(1);
+        let days = (0..=LOOKED_AT_DAYS).map(|ahead| today + ahead).filter(|day| self.is_on(*day));
+        days.map(|day| self.due_on(day).due_ms).find(|due_ms| *due_ms > now_ms).unwrap_or(u64::MAX)
     }
 
-    /// The time that a report is about that is due then: whole days of its clock, until the last midnight.
+    /// The time that a report is about that is due at some time of that day: whole days of its calendar, until the last midnight.
     pub fn time_before(&self, due_ms: u64) -> (u64, u64) {
-        let midnight_ms = due_ms.saturating_sub(u64::from(self.hour) * HOUR_MS);
-        let days = match self.every {
+        let Due { from_ms, to_ms, .. } = self.due_on(self.zone.day_at(due_ms));
+        (from_ms, to_ms)
+    }
+
+    /// Where the time before begins that a report is compared with, which ends where it begins: as many days, if not as many hours.
+    pub fn compared_from(&self, from_ms: u64) -> u64 {
+        // Its beginning is a midnight, or follows one that does not exist.
+        self.zone.first_at(self.zone.day_at(from_ms) - self.days(), 0)
+    }
+
+    fn due_on(&self, day: i64) -> Due {
+        Due {
+            due_ms: self.zone.first_at(day, i64::from(self.hour) * 60),
+            from_ms: self.zone.first_at(day - self.days(), 0),
+            to_ms: self.zone.first_at(day, 0),
+        }
+    }
+
+    fn is_on(&self, day: i64) -> bool {
+        match self.every {
+            Every::Day => true,
+            // 1970 began on a Thursday.
+            Every::Week(weekday) => (day + 3).rem_euclid(7) == i64::from(weekday),
+        }
+    }
+
+    fn days(&self) -> i64 {
+        match self.every {
             Every::Day => 1,
             Every::Week(_) => 7,
-        };
-        (midnight_ms.saturating_sub(days * DAY_MS), midnight_ms)
-    }
-
-    /// Its length, and when it is due some time around 1970, in milliseconds.
-    fn period(&self) -> (i128, i128) {
-        let at_ms = i128::from(self.hour) * i128::from(HOUR_MS) - i128::from(self.offset_minutes) * 60_000;
-        match self.every {
-            Every::Day => (i128::from(DAY_MS), at_ms),
-            // 1970 began on a Thursday.
-            Every::Week(day) => (i128::from(DAY_MS) * 7, (i128::from(day) - 3) * i128::from(DAY_MS) + at_ms),
         }
     }
 
@@ -82,68 +112,15 @@ impl Schedule {
                 format!("each {}", WEEKDAYS.get(usize::from(day)).copied().unwrap_or_default())
             }
         };
-        format!("{every} at {:02}:00 {}", self.hour, self.zone())
+        format!("{every} at {:02}:00 {}", self.hour, self.zone.name())
     }
-
-    /// A time in whole days of its clock, for people.
-    pub fn time_words(&self, from_ms: u64, to_ms: u64) -> String {
-        let local = |ms: u64| {
-            let ms = i128::from(ms) + i128::from(self.offset_minutes) * 60_000;
-            rfc3339(u64::try_from(ms).unwrap_or_default())
-                .chars()
-                .take(16)
-                .collect::<String>()
-                .replace('T', " ")
-        };
-        format!("{} to {} {}", local(from_ms), local(to_ms), self.zone())
-    }
-
-    fn zone(&self) -> String {
-        let sign = if self.offset_minutes < 0 { '-' } else { '+' };
-        let minutes = self.offset_minutes.unsigned_abs();
-        match minutes {
-            0 => "UTC".to_owned(),
-            _ => format!("UTC{sign}{:02}:{:02}", minutes / 60, minutes % 60),
-        }
-    }
-}
-
-/// Reads `UTC`, `+01:00`, `-03:30`: minutes before UTC, up to 14 hours.
-///
-/// # Errors
-/// A sentence that says what is wrong.
-pub fn parse_offset(text: &str) -> Result<i16, String> {
-    let wrong = || {
-        format!(
-            "`{}` is no distance from UTC; write it as in \"UTC\", \"+01:00\" or \"-03:30\"",
-            text.escape_debug()
-        )
-    };
-    if text == "UTC" || text == "Z" {
-        return Ok(0);
-    }
-    let (sign, rest) = match (text.strip_prefix('+'), text.strip_prefix('-')) {
-        (Some(rest), _) => (1, rest),
-        (_, Some(rest)) => (-1, rest),
-        _ => return Err(wrong()),
-    };
-    let (hours, minutes) = rest.split_once(':').ok_or_else(wrong)?;
-    let number = |text: &str| {
-        let is_two = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
-        is_two.then(|| text.parse::<i16>().ok()).flatten()
-    };
-    let (hours, minutes) = (number(hours).ok_or_else(wrong)?, number(minutes).ok_or_else(wrong)?);
-    if hours > 14 || minutes > 59 || hours * 60 + minutes > 14 * 60 {
-        return Err(wrong());
-    }
-    Ok(sign * (hours * 60 + minutes))
 }
 
 /// The days of the week in their order.
 pub const WEEKDAYS: [&str; 7] =
     ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
-const HOUR_MS: u64 = 3_600_000;
-const DAY_MS: u64 = 24 * HOUR_MS;
+/// From the day after today on, a week back or ahead and the days around it.
+const LOOKED_AT_DAYS: i64 = 9;
 
 #[cfg(test)]
 mod tests {
