@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::suggesting::{Suggested, Suggester};
 
-pub(crate) use counted::{ReportQuestion, add_clients, most_refused};
+pub(crate) use counted::{PARTS, ReportCounts, ReportQuestion, add_clients, most_refused};
 
 /// A question, as it travels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

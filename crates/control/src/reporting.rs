@@ -223,7 +223,11 @@ fn time_of(schedule: &Schedule, delivery: &Delivery) -> (u64, u64) {
     }
 }
 
-async fn made(control: &Control, schedule: &Schedule, (from_ms, to_ms): (u64, u64)) -> Result<Report, String> {
+async fn made(
+    control: &Control,
+    schedule: &Schedule,
+    (from_ms, to_ms): (u64, u64),
+) -> Result<Report, String> {
     let wish = Wish {
         time: (from_ms, to_ms),
         compared_from_ms: schedule.compared_from(from_ms),

@@ -79,11 +79,16 @@ impl Zone {
         if text.len() > TEXT_BYTES_MAX {
             return Err(wrong("it is too long"));
         }
-        let (standard, rest) = clock(text).ok_or_else(|| wrong("it does not begin with a name and a distance, as `CET-1`"))?;
-        let Some(offset_minutes) = standard.1 else { return Err(wrong("after the name it has no distance from UTC")) };
+        let (standard, rest) =
+            clock(text).ok_or_else(|| wrong("it does not begin with a name and a distance, as `CET-1`"))?;
+        let Some(offset_minutes) = standard.1 else {
+            return Err(wrong("after the name it has no distance from UTC"));
+        };
         let standard = Clock { name: standard.0.to_owned(), offset_minutes };
         if ["UTC", "GMT"].contains(&&*standard.name) && offset_minutes != 0 {
-            return Err(wrong("in a rule the sign is turned round, west is +; write `utc_offset` for a distance from UTC"));
+            return Err(wrong(
+                "in a rule the sign is turned round, west is +; write `utc_offset` for a distance from UTC",
+            ));
         }
         let mut zone = Self { text: text.to_owned(), standard, summer: None };
         if !rest.is_empty() {
@@ -142,10 +147,13 @@ impl Zone {
     /// begin, and of one that is there twice it is the first. Never decreases with day and minute.
     pub(crate) fn first_at(&self, day: i64, minute: i64) -> u64 {
         let local = day * DAY_MS + minute * MINUTE_MS;
-        let (most, least) = self.extremes().fold((i64::MIN, i64::MAX), |(most, least), minutes| (most.max(minutes), least.min(minutes)));
+        let (most, least) = self
+            .extremes()
+            .fold((i64::MIN, i64::MAX), |(most, least), minutes| (most.max(minutes), least.min(minutes)));
         // Before `begins` no clock of the zone shows it, from `ends` on each does. Between them only a change can make it shown.
         let (begins, ends) = (local - most * MINUTE_MS, local - least * MINUTE_MS);
-        let changes = self.changes_near(begins).map(|(at_ms, _)| at_ms).filter(|at_ms| (begins..ends).contains(at_ms));
+        let changes =
+            self.changes_near(begins).map(|(at_ms, _)| at_ms).filter(|at_ms| (begins..ends).contains(at_ms));
         let candidates = changes.chain([begins, ends]);
         let shows = |at_ms: &i64| at_ms + self.offset_ms(*at_ms) >= local;
         u64::try_from(candidates.filter(shows).min().unwrap_or(ends)).unwrap_or_default()
@@ -157,33 +165,44 @@ impl Zone {
     }
 
     fn offset_ms(&self, at_ms: i64) -> i64 {
-        let latest = self.changes_near(at_ms).filter(|(change_ms, _)| *change_ms <= at_ms).max_by_key(|(change_ms, _)| *change_ms);
+        let latest = self
+            .changes_near(at_ms)
+            .filter(|(change_ms, _)| *change_ms <= at_ms)
+            .max_by_key(|(change_ms, _)| *change_ms);
         latest.map_or(self.standard.offset_minutes, |(_, minutes)| minutes) * MINUTE_MS
     }
 
     /// Changes of that year, the one before and the one after, and the minutes before UTC from then on.
     fn changes_near(&self, at_ms: i64) -> impl Iterator<Item = (i64, i64)> {
         let year = year_of(at_ms.div_euclid(DAY_MS));
-        self.summer.iter().flat_map(move |summer| (year - 1..=year + 1).flat_map(|year| self.changes(summer, year)))
+        self.summer
+            .iter()
+            .flat_map(move |summer| (year - 1..=year + 1).flat_map(|year| self.changes(summer, year)))
     }
 
     fn changes(&self, summer: &Summer, year: i64) -> [(i64, i64); 2] {
         let (standard, other) = (self.standard.offset_minutes, summer.clock.offset_minutes);
-        let at_ms = |change: Change, left: i64| change.day.of(year) * DAY_MS + (change.minute - left) * MINUTE_MS;
+        let at_ms =
+            |change: Change, left: i64| change.day.of(year) * DAY_MS + (change.minute - left) * MINUTE_MS;
         [(at_ms(summer.begins, standard), other), (at_ms(summer.ends, other), standard)]
     }
 
     fn extremes(&self) -> impl Iterator<Item = i64> {
-        [Some(&self.standard), self.summer.as_ref().map(|summer| &summer.clock)].into_iter().flatten().map(|clock| clock.offset_minutes)
+        [Some(&self.standard), self.summer.as_ref().map(|summer| &summer.clock)]
+            .into_iter()
+            .flatten()
+            .map(|clock| clock.offset_minutes)
     }
 
     /// Whether days stay days: the clock goes by a few hours at most, and not again at once. All years are looked at, as their weekdays differ.
     fn changes_apart(&self) -> bool {
         let Some(summer) = &self.summer else { return true };
         let step = (summer.clock.offset_minutes - self.standard.offset_minutes).abs();
-        let mut changes: Vec<i64> = (1970..2370).flat_map(|year| self.changes(summer, year)).map(|(at_ms, _)| at_ms).collect();
+        let mut changes: Vec<i64> =
+            (1970..2370).flat_map(|year| self.changes(summer, year)).map(|(at_ms, _)| at_ms).collect();
         changes.sort_unstable();
-        step <= STEP_MINUTES_MAX && changes.iter().zip(changes.iter().skip(1)).all(|(one, next)| next - one >= 7 * DAY_MS)
+        step <= STEP_MINUTES_MAX
+            && changes.iter().zip(changes.iter().skip(1)).all(|(one, next)| next - one >= 7 * DAY_MS)
     }
 }
 
@@ -207,7 +226,8 @@ impl Day {
                 let first = day_number(year, month, 1);
                 // 1970 began on a Thursday.
                 let day = first + (weekday - (first + 4)).rem_euclid(7) + (week - 1) * 7;
-                let next_month = if month == 12 { day_number(year + 1, 1, 1) } else { day_number(year, month + 1, 1) };
+                let next_month =
+                    if month == 12 { day_number(year + 1, 1, 1) } else { day_number(year, month + 1, 1) };
                 if day < next_month { day } else { day - 7 }
             }
             Self::Julian(day) => {
@@ -254,11 +274,15 @@ fn clock(text: &str) -> Option<((&str, Option<i64>), &str)> {
         Some(quoted) => quoted.split_once('>')?,
         None => text.split_at(text.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(text.len())),
     };
-    let is_name = name.len() >= 3 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-".contains(&byte));
+    let is_name =
+        name.len() >= 3 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-".contains(&byte));
     if !is_name {
         return None;
     }
-    if rest.is_empty() || rest.starts_with(',') || rest.starts_with(|c: char| c.is_ascii_alphabetic() || c == '<') {
+    if rest.is_empty()
+        || rest.starts_with(',')
+        || rest.starts_with(|c: char| c.is_ascii_alphabetic() || c == '<')
+    {
         return Some(((name, None), rest));
     }
     let (minutes, rest) = minutes(rest, 24)?;
@@ -268,12 +292,15 @@ fn clock(text: &str) -> Option<((&str, Option<i64>), &str)> {
 
 /// The second clock of a rule, and its two changes.
 fn summer(text: &str, standard_minutes: i64) -> Result<Summer, &'static str> {
-    let ((name, offset_minutes), rest) = clock(text).ok_or("the name of its second clock has less than three letters, or its distance is wrong")?;
+    let ((name, offset_minutes), rest) = clock(text)
+        .ok_or("the name of its second clock has less than three letters, or its distance is wrong")?;
     let offset_minutes = offset_minutes.unwrap_or(standard_minutes + 60);
     let clock = Clock { name: name.to_owned(), offset_minutes };
     let changes = rest.strip_prefix(',').and_then(|changes| changes.split_once(','));
-    let (begins, ends) = changes.ok_or("it does not say when its clock changes, as `,M3.5.0,M10.5.0/3` does")?;
-    let read = |text| change(text).ok_or("a day on which its clock changes is wrong; write it as in `M3.5.0/2`");
+    let (begins, ends) =
+        changes.ok_or("it does not say when its clock changes, as `,M3.5.0,M10.5.0/3` does")?;
+    let read =
+        |text| change(text).ok_or("a day on which its clock changes is wrong; write it as in `M3.5.0/2`");
     Ok(Summer { clock, begins: read(begins)?, ends: read(ends)? })
 }
 
@@ -284,13 +311,18 @@ fn change(text: &str) -> Option<Change> {
         Some(time) => minutes(time, 167).filter(|(_, rest)| rest.is_empty())?.0,
     };
     let within = |text: &str, least: i64, most: i64| {
-        let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<i64>().ok()).flatten();
+        let number =
+            text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<i64>().ok()).flatten();
         number.filter(|number| (least..=most).contains(number))
     };
     let day = if let Some(of_month) = day.strip_prefix('M') {
         let (month, rest) = of_month.split_once('.')?;
         let (week, weekday) = rest.split_once('.')?;
-        Day::Weekday { month: within(month, 1, 12)?, week: within(week, 1, 5)?, weekday: within(weekday, 0, 6)? }
+        Day::Weekday {
+            month: within(month, 1, 12)?,
+            week: within(week, 1, 5)?,
+            weekday: within(weekday, 0, 6)?,
+        }
     } else if let Some(day) = day.strip_prefix('J') {
         Day::Julian(within(day, 1, 365)?)
     } else {
@@ -367,4 +399,4 @@ const STEP_MINUTES_MAX: i64 = 3 * 60;
 
 #[cfg(test)]
 #[path = "zone_tests.rs"]
-mod tests;
+pub(crate) mod tests;

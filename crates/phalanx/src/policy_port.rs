@@ -350,4 +350,3 @@ pub(crate) fn rule_words_port(keeper: &Arc<PolicyKeeper>) -> phalanx_control::Ru
         rules.iter().filter_map(|rule| Some((*rule, plan.rule_message(*rule)?))).collect()
     })
 }
-

@@ -192,7 +192,12 @@ fn time(control: &Control, parameters: &TrafficParameters) -> Result<(u64, u64),
 }
 
 /// From when to when: until now, and as long as that, if nothing is said.
-pub(super) fn time_of(from_ms: Option<&str>, to_ms: Option<&str>, now_ms: u64, length_ms: u64) -> Result<(u64, u64), ApiError> {
+pub(super) fn time_of(
+    from_ms: Option<&str>,
+    to_ms: Option<&str>,
+    now_ms: u64,
+    length_ms: u64,
+) -> Result<(u64, u64), ApiError> {
     let to_ms = number("to_ms", to_ms)?.unwrap_or(now_ms);
     let from_ms = number("from_ms", from_ms)?.unwrap_or_else(|| to_ms.saturating_sub(length_ms));
     if from_ms >= to_ms || to_ms >= 1 << 48 {

@@ -45,8 +45,10 @@ impl ReportQuestion {
     /// What this node counted.
     pub(crate) fn counted(&self, history: &History) -> Result<ReportCounts, RecordError> {
         let part = |(by, refused)| history.traffic(&self.query(by, refused, (self.from_ms, self.to_ms)));
-        let over_time =
-            |refused| TrafficQuery { step_ms: self.step_ms, ..self.query(By::Action, refused, (self.from_ms, self.to_ms)) };
+        let over_time = |refused| TrafficQuery {
+            step_ms: self.step_ms,
+            ..self.query(By::Action, refused, (self.from_ms, self.to_ms))
+        };
         let before = self.before.map(|time| history.traffic(&self.query(By::Action, false, time)));
         // A report draws no course of clients, and none is counted.
         let clients = TrafficQuery { step_ms: 0, ..over_time(true) };
@@ -62,7 +64,15 @@ impl ReportQuestion {
     /// All of a time in one point.
     fn query(&self, by: By, refused: bool, (from_ms, to_ms): (u64, u64)) -> TrafficQuery {
         let step_ms = to_ms.saturating_sub(from_ms);
-        TrafficQuery { from_ms, to_ms, step_ms, by, refused, apps: self.apps.clone(), series_max: SERIES_TOLD_MAX }
+        TrafficQuery {
+            from_ms,
+            to_ms,
+            step_ms,
+            by,
+            refused,
+            apps: self.apps.clone(),
+            series_max: SERIES_TOLD_MAX,
+        }
     }
 }
 
@@ -70,9 +80,11 @@ impl ReportCounts {
     /// Adds what another node counted. False, and nothing is added, where a part of it is about another time or has too much.
     pub(crate) fn add(&mut self, theirs: Self) -> bool {
         let mut sum = self.clone();
-        let has_parts = sum.parts.len() == theirs.parts.len() && sum.before.is_some() == theirs.before.is_some();
+        let has_parts =
+            sum.parts.len() == theirs.parts.len() && sum.before.is_some() == theirs.before.is_some();
         let other = theirs.traffics();
-        let fits = |(own, their): (&mut Traffic, &Traffic)| their.series.len() <= SERIES_TOLD_MAX && own.add(their);
+        let fits =
+            |(own, their): (&mut Traffic, &Traffic)| their.series.len() <= SERIES_TOLD_MAX && own.add(their);
         if !has_parts || !sum.traffics_mut().zip(other).all(fits) {
             return false;
         }
@@ -160,7 +172,9 @@ mod tests {
         let mut of_another_time = counts(9, true);
         of_another_time.parts[3].from_ms = 1;
         let told = sum.clone();
-        for other in [of_another_time, counts(9, false), ReportCounts { parts: Vec::new(), ..counts(9, true) }] {
+        for other in
+            [of_another_time, counts(9, false), ReportCounts { parts: Vec::new(), ..counts(9, true) }]
+        {
             assert!(!sum.add(other));
             assert_eq!(sum, told, "nothing of it is in the sums");
         }
@@ -170,7 +184,8 @@ mod tests {
     fn the_question_fits_into_a_message() {
         let apps = Some(vec!["a".repeat(64); 8]);
         let time = u64::from(u32::MAX) << 16;
-        let asked = ReportQuestion { from_ms: time, to_ms: time, step_ms: time, before: Some((time, time)), apps };
+        let asked =
+            ReportQuestion { from_ms: time, to_ms: time, step_ms: time, before: Some((time, time)), apps };
         let bytes = serde_json::to_vec(&crate::inquiry::Asked::Report(asked)).unwrap();
         assert!(bytes.len() < 1024, "{}", bytes.len());
     }

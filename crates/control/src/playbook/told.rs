@@ -144,5 +144,8 @@ mod tests {
         for told in [Told::Asked(answer), Told::Asked(start), Told::Heard { token: 1, heard: vec![heard] }] {
             assert_eq!(Told::from_bytes(&told.to_bytes().unwrap()), Some(told));
         }
+        let of_before = br#"{"told":"sent","token":1,"marks":[{"name":"r","due_ms":7,"told":[],"at_ms":7,"attempts":1,"is_over":false,"is_given_up":false,"fault":null}]}"#;
+        let Some(Told::Sent { deliveries, .. }) = Told::from_bytes(of_before) else { panic!() };
+        assert_eq!((deliveries.len(), deliveries[0].due_ms, deliveries[0].to_ms), (1, 7, 0));
     }
 }

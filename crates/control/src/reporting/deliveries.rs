@@ -405,4 +405,55 @@ mod tests {
         one.adopt(other.take_news(false).unwrap(), 2 * DAY + 2);
         assert_eq!(one.of("r").unwrap().told, ["ops", "boss"]);
     }
+
+    #[test]
+    fn a_zone_or_an_hour_that_is_changed_sends_no_report_twice() {
+        let hour = DAY / 24;
+        // Due then, of the day that ended then; sent; and what is due after the settings changed: what becomes of it.
+        for (due_ms, to_ms, is_begun) in [
+            // Seven at UTC+02:00 was sent; then it is seven at UTC+01:00, of a day that ends an hour later.
+            (8 * hour, hour, false),
+            // The hour became 23.
+            (23 * hour, 0, false),
+            // From the far east to the far west.
+            (19 * hour, 11 * hour, false),
+            // The next day is another report.
+            (DAY + 6 * hour, DAY - hour, true),
+            (DAY + 7 * hour, DAY, true),
+        ] {
+            let (_folder, mut deliveries) = deliveries();
+            let base = 10 * DAY;
+            deliveries.begin("r", due(9 * DAY), 9 * DAY);
+            let sent = Due { due_ms: base + 7 * hour, from_ms: base - DAY, to_ms: base };
+            assert!(deliveries.begin("r", sent, sent.due_ms).is_some());
+            to().iter().for_each(|one| deliveries.told("r", one, sent.due_ms));
+            assert!(deliveries.ended("r", &to(), None, sent.due_ms));
+            let due = Due { due_ms: base + due_ms, from_ms: base + to_ms - DAY, to_ms: base + to_ms };
+            assert_eq!(deliveries.begin("r", due, due.due_ms).is_some(), is_begun, "{due:?}");
+        }
+    }
+
+    #[test]
+    fn who_has_not_got_it_gets_the_same_report_after_the_zone_was_changed() {
+        let (_folder, mut deliveries) = deliveries();
+        deliveries.begin("r", due(DAY), DAY);
+        deliveries.begin("r", due(2 * DAY), 2 * DAY).unwrap();
+        deliveries.told("r", "ops", 2 * DAY);
+        let moved = Due { due_ms: 2 * DAY + 3_600_000, from_ms: DAY + 3_600_000, to_ms: 2 * DAY + 3_600_000 };
+        let goes_on = deliveries.begin("r", moved, moved.due_ms).unwrap();
+        assert_eq!((goes_on.told.as_slice(), goes_on.due_ms), (&["ops".to_owned()][..], 2 * DAY));
+        assert_eq!((goes_on.from_ms, goes_on.to_ms), (DAY, 2 * DAY));
+    }
+
+    #[test]
+    fn what_nodes_of_before_wrote_is_read_and_not_sent_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("reports.json");
+        let sent = r#"[{"name":"r","due_ms":864000000,"told":["ops"],"at_ms":864000001,"attempts":1,"is_over":true,"is_given_up":false,"fault":null}]"#;
+        std::fs::write(&path, sent).unwrap();
+        let mut deliveries = Deliveries::open(&path);
+        assert_eq!(deliveries.begin("r", due(10 * DAY), 10 * DAY + 5), None);
+        assert_eq!(deliveries.begin("r", due(10 * DAY + 3_600_000), 10 * DAY + 3_600_000), None);
+        assert!(deliveries.begin("r", due(11 * DAY), 11 * DAY).is_some());
+    }
 }
