@@ -10,7 +10,7 @@ impl Report {
         let zone = self.zone();
         let mut out = String::from("section,key,value,words\r\n");
         let mut told = |section: &str, key: &str, value: &str, words: &str| {
-            let cells = [section, key, value, words].map(|cell| for_csv(cell).into_owned());
+            let cells = [section, key, value, words].map(for_csv);
             out.push_str(&format!("{}\r\n", cells.join(",")));
         };
         let mut row = |section: &str, key: &str, value: &str| told(section, key, value, "");
