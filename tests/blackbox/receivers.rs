@@ -208,6 +208,13 @@ fn a_report_says_what_traffic_says_and_stands_alone() {
     assert!(csv.contains("\"total\",\"refused\",\"3\""), "{csv}");
     let text = String::from_utf8(node.cli(&["report", "--last", "1h"]).stdout).unwrap();
     assert!(text.contains("refused by class"), "{text}");
+    // What refused has a number, and words of the policy in all forms.
+    let refusing = report["parts"].as_array().unwrap().iter().find(|part| part["by"] == "rule").unwrap();
+    let rule = refusing["rows"][0]["key"].as_str().unwrap();
+    let words = report["rules"][rule].as_str().unwrap();
+    for form in [&text, &csv, &page] {
+        assert!(form.contains(rule) && form.contains(words), "{rule} {words} in {form}");
+    }
 }
 
 /// A state folder in which a report was sent long ago, as if the node had been down since.
