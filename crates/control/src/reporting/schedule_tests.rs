@@ -102,17 +102,17 @@ fn times_of_all_zones_follow_each_other_and_each_is_due_once() {
         for (every, hour) in
             [(Every::Day, 0), (Every::Day, 2), (Every::Day, 23), (Every::Week(0), 0), (Every::Week(6), 3)]
         {
-            follows_without_gap(&schedule(every, hour, zone), at(2023, 12, 30, 0, 0), 5).unwrap();
+            follows_without_gap(&schedule(every, hour, zone), at(2023, 12, 30, 0, 0), 3).unwrap();
         }
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn times_of_made_up_rules_follow_each_other_too(
-        (west, step) in (-13 * 60i64..13 * 60, -60i64..=120),
+        (west, step) in (-11 * 60i64..11 * 60, -60i64..=120),
         begins in (1..=6u8, 1..=5u8, 0..=6u8, -24..=48i8),
         ends in (8..=11u8, 1..=5u8, 0..=6u8, -24..=48i8),
         (hour, week) in (0..24u8, proptest::option::of(0..7u8)),
