@@ -5056,6 +5056,8 @@ export interface components {
             answered: components["schemas"]["NodeName"][];
             app?: string | null;
             before: components["schemas"]["TrafficTotals"];
+            before_from_ms?: number;
+            before_to_ms?: number;
             clients: components["schemas"]["RefusedClient"][];
             counted_since_ms?: number | null;
             from_ms: number;
@@ -5063,8 +5065,13 @@ export interface components {
             made_at_ms: number;
             over_time: components["schemas"]["ReportStep"][];
             parts: components["schemas"]["ReportPart"][];
+            rounded_ms?: number | null;
+            rules?: {
+                [key: string]: string;
+            };
             silent: components["schemas"]["NodeName"][];
             step_ms: number;
+            time_zone?: string;
             to_ms: number;
             totals: components["schemas"]["TrafficTotals"];
         };

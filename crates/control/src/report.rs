@@ -62,7 +62,7 @@ pub struct Report {
     pub parts: Vec<ReportPart>,
     /// What the rules that are named here say when they match, by their ids, as the policy of the node that made it has it. Others are not there.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub rules: BTreeMap<u64, String>,
+    pub rules: BTreeMap<String, String>,
     /// The clients refused most.
     pub clients: Vec<RefusedClient>,
     /// Incidents that were open in this time; of many the latest.
@@ -140,8 +140,8 @@ impl Report {
 
     /// What a row of a part says in words.
     fn words(&self, part: &ReportPart, row: &ReportRow) -> Option<&str> {
-        let rule = (part.by == "rule").then(|| row.key.parse().ok()).flatten()?;
-        self.rules.get::<u64>(&rule).map(String::as_str)
+        let words = self.rules.get(&row.key).filter(|_| part.by == "rule")?;
+        Some(words)
     }
 }
 
@@ -233,7 +233,7 @@ mod tests {
             rounded_ms: None,
             before_from_ms: 1_767_484_800_000,
             before_to_ms: 1_767_571_200_000,
-            rules: BTreeMap::from([(942_100, hostile.into())]),
+            rules: BTreeMap::from([("942100".into(), hostile.into())]),
             from_ms: 1_767_571_200_000,
             to_ms: 1_767_657_600_000,
             counted_since_ms: Some(1_767_574_800_000),

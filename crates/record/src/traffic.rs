@@ -86,11 +86,11 @@ impl TrafficQuery {
         Self { from_ms, to_ms, step_ms, by, refused: false, apps: None, series_max: TRAFFIC_SERIES_MAX }
     }
 
-    /// The same of a time that is over. Where it begins within what is counted together, it begins and ends as much earlier, so that of
-    /// times that follow each other none has what is in another.
+    /// The same of a time that is over. Where it begins or ends within what is counted together, it does so earlier, so that of times
+    /// that follow each other none has what is in another.
     pub fn of_period(from_ms: u64, to_ms: u64, points: usize, now_ms: u64, by: By) -> Self {
         let (unit, _) = unit_and_step(from_ms, to_ms, points, now_ms);
-        Self::from_the_beginning(from_ms, to_ms.saturating_sub(from_ms % unit), points, now_ms, by)
+        Self::from_the_beginning(from_ms, to_ms / unit * unit, points, now_ms, by)
     }
 
     /// How many points there are; 0 of a question that nobody should answer.

@@ -115,8 +115,8 @@ pub(crate) async fn made(control: &Control, who: &Principal, wish: Wish) -> Resu
     let cut = if wish.is_over { TrafficQuery::of_period } else { TrafficQuery::from_the_beginning };
     let all = cut(from_ms, to_ms, POINTS, now_ms, By::Action);
     // Counts of long ago are coarser, so that the time before may end a little before this one begins.
-    let before = (from_ms > wish.compared_from_ms)
-        .then(|| TrafficQuery::of_period(wish.compared_from_ms, from_ms, 1, now_ms, By::Action));
+    let before = (all.from_ms > wish.compared_from_ms)
+        .then(|| TrafficQuery::of_period(wish.compared_from_ms, all.from_ms, 1, now_ms, By::Action));
     let question = ReportQuestion {
         from_ms: all.from_ms,
         to_ms: all.to_ms,
@@ -186,16 +186,15 @@ async fn counted(control: &Control, question: ReportQuestion, fleet: bool) -> Re
 }
 
 /// What the rules say that a report names, by the policy in force here: not what they said of a request, which quotes strangers.
-fn rule_words(control: &Control, counts: &ReportCounts) -> BTreeMap<u64, String> {
+fn rule_words(control: &Control, counts: &ReportCounts) -> BTreeMap<String, String> {
     let of_clients = counts.clients.iter().flat_map(|one| &one.rules).copied();
     let of_parts = PARTS.iter().zip(&counts.parts).filter(|((by, _), _)| *by == By::Rule);
     let series = of_parts.flat_map(|(_, part)| &part.series);
     let mut rules: Vec<u64> = series.filter_map(|one| one.key.parse().ok()).chain(of_clients).collect();
     rules.sort_unstable();
     rules.dedup();
-    let mut words = (control.deps.rule_words)(&rules);
-    words.values_mut().for_each(|words| *words = words.chars().take(WORDS_CHARS_MAX).collect());
-    words
+    let words = (control.deps.rule_words)(&rules).into_iter();
+    words.map(|(rule, words)| (rule.to_string(), words.chars().take(WORDS_CHARS_MAX).collect())).collect()
 }
 
 /// Those that were open in that time; of many the latest.

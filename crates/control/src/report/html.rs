@@ -135,7 +135,9 @@ impl Report {
 
     /// Its number, and what it says, as HTML.
     fn rule(&self, rule: u64) -> String {
-        self.rules.get(&rule).map_or_else(|| rule.to_string(), |words| format!("{rule} {}", for_html(words)))
+        self.rules
+            .get(&rule.to_string())
+            .map_or_else(|| rule.to_string(), |words| format!("{rule} {}", for_html(words)))
     }
 
     fn incidents(&self, out: &mut String) {
