@@ -5058,6 +5058,8 @@ export interface components {
             answered: components["schemas"]["NodeName"][];
             app?: string | null;
             before: components["schemas"]["TrafficTotals"];
+            before_from_ms?: number;
+            before_to_ms?: number;
             clients: components["schemas"]["RefusedClient"][];
             copied?: components["schemas"]["NodeName"][];
             counted_since_ms?: number | null;
@@ -5066,8 +5068,13 @@ export interface components {
             made_at_ms: number;
             over_time: components["schemas"]["ReportStep"][];
             parts: components["schemas"]["ReportPart"][];
+            rounded_ms?: number | null;
+            rules?: {
+                [key: string]: string;
+            };
             silent: components["schemas"]["NodeName"][];
             step_ms: number;
+            time_zone?: string;
             to_ms: number;
             totals: components["schemas"]["TrafficTotals"];
         };

@@ -4,6 +4,8 @@
 //! INVARIANT: what leaves a node has no query string, no body, no header value and no full address of a client; nothing that a
 //! stranger wrote but the path, which is cut, and, in a suggestion, what an exclusion would name.
 
+mod counted;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -19,6 +21,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::suggesting::{Suggested, Suggester};
+
+pub(crate) use counted::{PARTS, ReportCounts, ReportQuestion, add_clients, most_refused};
+
+/// Each control node, `SITE/NODE`, with which counts it is asked for.
+pub(crate) type OfCopies = Vec<(String, Vec<u64>)>;
 
 /// A question, as it travels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,8 +58,8 @@ pub(crate) enum Asked {
     CopiedTraffic {
         /// What is asked.
         query: TrafficQuery,
-        /// Each control node, `SITE/NODE`, with which counts it is asked for.
-        of: Vec<(String, Vec<u64>)>,
+        /// Who is asked for which.
+        of: OfCopies,
     },
     /// The clients refused most, and when.
     Actors {
@@ -65,6 +72,15 @@ pub(crate) enum Asked {
         step_ms: u64,
         /// Only for these apps.
         apps: Option<Vec<String>>,
+    },
+    /// All that a report counts, in one question; nodes before this version do not answer.
+    Report(ReportQuestion),
+    /// The same, of what control nodes have of other nodes' counts.
+    CopiedReport {
+        /// What is asked.
+        question: ReportQuestion,
+        /// Who is asked for which.
+        of: OfCopies,
     },
     /// What would let a request pass; nodes before this version do not answer.
     Suggest(RequestId),
@@ -155,9 +171,9 @@ pub struct FleetEvents {
 
 /// What a node counted, and what else it can tell.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct TrafficThere {
+pub(crate) struct There<T> {
     #[serde(flatten)]
-    pub(crate) traffic: Traffic,
+    pub(crate) counted: T,
     /// Which counts these are; nodes of before do not say.
     #[serde(default)]
     pub(crate) told: Option<u64>,
@@ -166,31 +182,25 @@ pub(crate) struct TrafficThere {
     pub(crate) copies: Vec<CopiedCounts>,
 }
 
-impl TrafficThere {
-    /// What this node can tell.
+impl<T: Serialize> There<T> {
+    /// What this node can tell beside what it counted since a time.
     pub(crate) fn of(
+        counted: T,
         history: &History,
         copies: Option<&History>,
-        query: &TrafficQuery,
+        from_ms: u64,
     ) -> Result<Self, RecordError> {
         // Damaged copies are no reason not to tell what was counted here.
-        let copies = copies.and_then(|copies| copies.copied_counts(query.from_ms, COPIES_TOLD_MAX).ok());
-        Ok(Self {
-            traffic: history.traffic(query)?,
-            told: Some(history.counts_told()?),
-            copies: copies.unwrap_or_default(),
-        })
+        let copies = copies.and_then(|copies| copies.copied_counts(from_ms, COPIES_TOLD_MAX).ok());
+        Ok(Self { counted, told: Some(history.counts_told()?), copies: copies.unwrap_or_default() })
     }
 
     /// As it travels: with as many copies named as fit, of nodes that are gone first.
-    fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
-        let mut bytes = serde_json::to_vec(self)?;
-        let mut kept = self.copies.len();
-        while bytes.len() > TOLD_BYTES_MAX && kept > 0 {
-            kept /= 2;
-            let copies = self.copies.iter().take(kept).cloned().collect();
-            let (traffic, told) = (self.traffic.clone(), self.told);
-            bytes = serde_json::to_vec(&Self { traffic, told, copies })?;
+    fn into_bytes(mut self) -> serde_json::Result<Vec<u8>> {
+        let mut bytes = serde_json::to_vec(&self)?;
+        while bytes.len() > TOLD_BYTES_MAX && !self.copies.is_empty() {
+            self.copies.truncate(self.copies.len() / 2);
+            bytes = serde_json::to_vec(&self)?;
         }
         Ok(bytes)
     }
@@ -263,13 +273,12 @@ fn answer(
         }
         Asked::Traffic(mut query) => {
             query.series_max = query.series_max.min(SERIES_TOLD_MAX);
-            TrafficThere::of(history, copies, &query).ok()?.to_bytes()
+            let counted = history.traffic(&query).ok()?;
+            There::of(counted, history, copies, query.from_ms).ok()?.into_bytes()
         }
         Asked::CopiedTraffic { mut query, of } => {
             query.series_max = query.series_max.min(SERIES_TOLD_MAX);
-            let me = format!("{site}/{node}");
-            let (_, told) = of.into_iter().find(|(at, _)| *at == me)?;
-            serde_json::to_vec(&copies?.copied_traffic(&query, &told).ok()?)
+            serde_json::to_vec(&copies?.copied_traffic(&query, &asked_of(of, site, node)?).ok()?)
         }
         Asked::Actors { from_ms, to_ms, step_ms, apps } => {
             let (by, refused, series_max) = (By::Action, true, ACTORS_MAX);
@@ -278,8 +287,22 @@ fn answer(
             clients.iter_mut().for_each(redact);
             serde_json::to_vec(&clients)
         }
+        Asked::Report(question) => {
+            let mut counted = question.counted(history).ok()?;
+            counted.clients.iter_mut().for_each(redact);
+            There::of(counted, history, copies, question.begins_ms()).ok()?.into_bytes()
+        }
+        Asked::CopiedReport { question, of } => {
+            serde_json::to_vec(&question.copied(copies?, &asked_of(of, site, node)?).ok()?)
+        }
     };
     bytes.ok()
+}
+
+/// Which counts this node is asked for.
+fn asked_of(of: OfCopies, site: &str, node: &str) -> Option<Vec<u64>> {
+    let me = format!("{site}/{node}");
+    of.into_iter().find(|(at, _)| *at == me).map(|(_, told)| told)
 }
 
 /// A request, with the decisions that it led to.

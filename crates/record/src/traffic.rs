@@ -78,13 +78,19 @@ impl TrafficQuery {
     }
 
     /// The same question, with steps counted from the beginning of the time. A report is about a day of its reader: it must not
-    /// reach into the day before because a step does.
+    /// reach into the day before because a step does. The last step may be shorter: days of 23 and 25 hours have none that divides them.
     pub fn from_the_beginning(from_ms: u64, to_ms: u64, points: usize, now_ms: u64, by: By) -> Self {
         let (unit, step_ms) = unit_and_step(from_ms, to_ms, points, now_ms);
         let from_ms = from_ms / unit * unit;
-        let steps = to_ms.saturating_sub(from_ms).div_ceil(step_ms).max(1);
-        let to_ms = from_ms.saturating_add(steps.saturating_mul(step_ms));
+        let to_ms = to_ms.div_ceil(unit).saturating_mul(unit).max(from_ms.saturating_add(unit));
         Self { from_ms, to_ms, step_ms, by, refused: false, apps: None, series_max: TRAFFIC_SERIES_MAX }
+    }
+
+    /// The same of a time that is over. Where it begins or ends within what is counted together, it does so earlier, so that of times
+    /// that follow each other none has what is in another.
+    pub fn of_period(from_ms: u64, to_ms: u64, points: usize, now_ms: u64, by: By) -> Self {
+        let (unit, _) = unit_and_step(from_ms, to_ms, points, now_ms);
+        Self::from_the_beginning(from_ms, to_ms / unit * unit, points, now_ms, by)
     }
 
     /// How many points there are; 0 of a question that nobody should answer.
@@ -100,7 +106,7 @@ impl TrafficQuery {
     /// Which buckets answer it.
     pub(crate) fn bucket(&self) -> Bucket {
         // Steps of hours may begin at half past: zones do.
-        let hours = self.step_ms.is_multiple_of(HOUR_MS) && self.from_ms.is_multiple_of(HOUR_MS);
+        let hours = [self.step_ms, self.from_ms, self.to_ms].iter().all(|ms| ms.is_multiple_of(HOUR_MS));
         if hours { Bucket::Hour } else { Bucket::Minute }
     }
 }
@@ -574,8 +580,26 @@ mod tests {
         let begin = 1_785_542_400_000 - HOUR_MS;
         let week = TrafficQuery::from_the_beginning(begin, begin + 7 * day, 96, begin + 7 * day, By::Action);
         assert_eq!((week.from_ms, week.to_ms, week.step_ms), (begin, begin + 7 * day, 2 * HOUR_MS));
+        for length in [23 * HOUR_MS, 25 * HOUR_MS, 7 * day - HOUR_MS, 7 * day + HOUR_MS] {
+            let end = begin + length;
+            let query = TrafficQuery::from_the_beginning(begin, end, 96, end, By::Action);
+            assert_eq!((query.from_ms, query.to_ms), (begin, end), "the last step is shorter");
+        }
         let longest = TrafficQuery::from_the_beginning(0, u64::MAX, usize::MAX, begin, By::Rule);
         assert!((1..=TRAFFIC_POINTS_MAX + 1).contains(&longest.points()), "{longest:?}");
+    }
+
+    #[test]
+    fn weeks_of_a_zone_at_half_past_follow_each_other_in_whole_hours() {
+        let week = 7 * 24 * HOUR_MS;
+        for minutes in [0, 15, 30, 45] {
+            let begin = 1_785_542_400_000 + minutes * MINUTE_MS;
+            let now = begin + 3 * week;
+            let period = |from_ms| TrafficQuery::of_period(from_ms, from_ms + week, 96, now, By::Action);
+            let (one, next) = (period(begin), period(begin + week));
+            assert_eq!((one.from_ms, one.to_ms), (begin / HOUR_MS * HOUR_MS, next.from_ms), "{minutes}");
+            assert_eq!(one.to_ms - one.from_ms, week);
+        }
     }
 
     #[test]

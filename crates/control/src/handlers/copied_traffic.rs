@@ -8,13 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use phalanx_fleet::Link;
-use phalanx_record::{By, CopiedCounts, Traffic, TrafficQuery};
+use phalanx_record::{By, CopiedCounts, History, RecordError, Traffic};
+use serde::de::DeserializeOwned;
 
 use super::events::ask;
 use super::inquiry::ask_all;
-use crate::api::{NodeName, TrafficSeen};
+use crate::api::NodeName;
 use crate::error::ApiError;
-use crate::inquiry::{Asked, COPIES_TOLD_MAX, SERIES_TOLD_MAX, TrafficThere};
+use crate::inquiry::{Asked, COPIES_TOLD_MAX, OfCopies, There};
 use crate::router::Control;
 
 /// What nodes said of their counts and of those of others.
@@ -29,16 +30,17 @@ pub(super) struct Heard {
 }
 
 impl Heard {
-    /// Notes what a node said beside its counts.
-    pub(super) fn note(&mut self, control: &Control, from: &NodeName, there: TrafficThere) {
-        match there.told {
+    /// Notes what a node said beside its counts, which are given back.
+    pub(super) fn note<T>(&mut self, control: &Control, from: &NodeName, there: There<T>) -> T {
+        let There { counted, told, copies } = there;
+        match told {
             Some(told) => self.told.insert((from.clone(), told)),
             None => self.nameless.insert(from.clone()),
         };
         if *from == me(control) || control.deps.fleet.is_control(&from.site, &from.node) {
-            let offered = there.copies.into_iter().take(COPIES_TOLD_MAX);
-            self.offers.extend(offered.map(|one| (from.clone(), one)));
+            self.offers.extend(copies.into_iter().take(COPIES_TOLD_MAX).map(|one| (from.clone(), one)));
         }
+        counted
     }
 
     /// Which counts are asked of which control node: of each those with the latest change, and of equal ones this node's.
@@ -73,26 +75,32 @@ impl Heard {
     }
 }
 
-/// Adds what is told from copies, and names whose counts these are. `by` is what was asked for by, which may be the site.
-pub(super) async fn add(
+/// What a control node tells of copies.
+pub(super) struct FromCopies<T> {
+    at: NodeName,
+    /// Whose counts these are.
+    of: Vec<NodeName>,
+    /// None if it did not answer.
+    counted: Option<T>,
+}
+
+/// Asks for what nobody told himself: `own` is this node's copies, `question` goes to others.
+pub(super) async fn asked<T: DeserializeOwned + Send + 'static>(
     control: &Control,
-    (query, by): (&TrafficQuery, By),
     heard: Heard,
-    seen: &mut TrafficSeen,
-) -> Result<(), ApiError> {
+    own: impl FnOnce(&History, &[u64]) -> Result<T, RecordError> + Send + 'static,
+    question: impl FnOnce(OfCopies) -> Asked,
+) -> Result<Vec<FromCopies<T>>, ApiError> {
     let me = me(control);
     let mut chosen = heard.chosen(&me);
-    let mut copied: BTreeSet<NodeName> = BTreeSet::new();
-    let mut silent: BTreeSet<NodeName> = seen.silent.drain(..).collect();
-    let mut told: Vec<(NodeName, Vec<CopiedCounts>, Option<Traffic>)> = Vec::new();
-    if let (Some(own), Some(copies)) = (chosen.remove(&me), control.deps.copies.history()) {
-        let (names, query) = (names(&own), query.clone());
-        let traffic = ask(control, move |_| copies.copied_traffic(&query, &names)).await?;
-        told.push((me, own, Some(traffic)));
+    let mut told = Vec::new();
+    if let (Some(counts), Some(copies)) = (chosen.remove(&me), control.deps.copies.history()) {
+        let names = names(&counts);
+        let counted = ask(control, move |_| own(&copies, &names)).await?;
+        told.push(FromCopies { of: of(&me, counts), at: me, counted: Some(counted) });
     }
     if !chosen.is_empty() {
-        let of = chosen.iter().map(|(at, counts)| (at.to_string(), names(counts))).collect();
-        let question = Asked::CopiedTraffic { query: query.clone(), of };
+        let question = question(chosen.iter().map(|(at, counts)| (at.to_string(), names(counts))).collect());
         let waits_for = |member: &phalanx_fleet::Member| {
             let name = NodeName { site: member.site.to_string(), node: member.node.to_string() };
             member.link == Link::Up && chosen.contains_key(&name)
@@ -100,20 +108,32 @@ pub(super) async fn add(
         let answers = ask_all(control, &question, waits_for).await?.answers;
         for (at, counts) in chosen {
             let answer = answers.iter().find(|(from, _)| *from == at);
-            let traffic = answer.and_then(|(_, bytes)| serde_json::from_slice(bytes).ok());
-            told.push((at, counts, traffic));
+            let counted = answer.and_then(|(_, bytes)| serde_json::from_slice(bytes).ok());
+            told.push(FromCopies { of: of(&at, counts), at, counted });
         }
     }
-    for (at, counts, traffic) in told {
-        let traffic = traffic.filter(|traffic: &Traffic| traffic.series.len() <= SERIES_TOLD_MAX);
-        let added = traffic.is_some_and(|traffic| seen.traffic.add(&named(traffic, by, &at)));
+    Ok(told)
+}
+
+/// Adds what was told of copies, and says of whom there are counts now and of whom not. `add` says whether it could.
+pub(super) fn settle<T>(
+    told: Vec<FromCopies<T>>,
+    (silent, copied): (&mut Vec<NodeName>, &mut Vec<NodeName>),
+    mut add: impl FnMut(&NodeName, T) -> bool,
+) {
+    for FromCopies { at, of, counted } in told {
+        let added = counted.is_some_and(|counted| add(&at, counted));
         // Of a node that is no more nobody else says that it is missing.
-        let names = if added { &mut copied } else { &mut silent };
-        names.extend(counts.into_iter().map(|one| NodeName { site: at.site.clone(), node: one.node }));
+        if added { &mut *copied } else { &mut *silent }.extend(of);
     }
-    seen.copied = copied.into_iter().collect();
-    seen.silent = silent.into_iter().collect();
-    Ok(())
+    for names in [silent, copied] {
+        names.sort();
+        names.dedup();
+    }
+}
+
+fn of(at: &NodeName, counts: Vec<CopiedCounts>) -> Vec<NodeName> {
+    counts.into_iter().map(|one| NodeName { site: at.site.clone(), node: one.node }).collect()
 }
 
 fn me(control: &Control) -> NodeName {
@@ -125,7 +145,7 @@ fn names(counts: &[CopiedCounts]) -> Vec<u64> {
 }
 
 /// A control node tells nodes of its own site by their names.
-fn named(mut traffic: Traffic, by: By, at: &NodeName) -> Traffic {
+pub(super) fn named(mut traffic: Traffic, by: By, at: &NodeName) -> Traffic {
     for one in &mut traffic.series {
         match by {
             By::Node => one.key = format!("{}/{}", at.site, one.key),
@@ -141,6 +161,8 @@ const ASKED_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
+    use phalanx_record::TrafficQuery;
+
     use super::*;
 
     fn name(text: &str) -> NodeName {
