@@ -66,7 +66,8 @@ impl Counts {
         if let Some(count) = counts.iter_mut().find(|count| count.of == of) {
             if count.tries >= max {
                 let message = "too many tries to log in; wait a quarter of an hour, use a passkey, or run `phalanx login` on the node";
-                return Err(ApiError::new(http::StatusCode::TOO_MANY_REQUESTS, "too_many_failures", message));
+                let wait_ms = count.since_ms.saturating_add(LOGIN_WINDOW_MS).saturating_sub(now_ms);
+                return Err(ApiError::too_many("too_many_failures", message, wait_ms.div_ceil(1_000)));
             }
             count.tries += 1;
             return Ok(());

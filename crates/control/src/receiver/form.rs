@@ -116,7 +116,7 @@ fn pager_duty(routing_key: &str, key: &str, message: &Value) -> Vec<(String, Vec
     };
     let Some(changes) = message["changes"].as_array() else {
         let dedup = shortened(key, PAGER_KEY_BYTES_MAX);
-        let text = text(message);
+        let text = &text(message);
         // A test calls nobody out of bed, and leaves nothing open.
         if message["kind"] == "test" {
             let test = |action| event(action, &dedup, text, "info", &Value::Null);
