@@ -113,10 +113,10 @@ async fn nothing_of_one_app_is_told_to_an_operator_of_another_by_any_endpoint() 
     assert_eq!(heeding, expected, "each endpoint that operators of some apps may use is in the table");
     // What there is of another app is answered as what is not there.
     let none = json!(of_shop["id"]).as_str().unwrap().chars().rev().collect::<String>();
-    let known =
-        by_token(&node, &token, "delete", &format!("/api/v1/decisions/{}", of_shop["id"].as_str().unwrap()));
-    let unknown = by_token(&node, &token, "delete", &format!("/api/v1/decisions/{none}"));
-    let (known, unknown) = (known.await, unknown.await);
+    let withdraw = async |id: &str| {
+        by_token(&node, &token, "delete", &format!("/api/v1/decisions/{id}")).await
+    };
+    let (known, unknown) = (withdraw(of_shop["id"].as_str().unwrap()).await, withdraw(&none).await);
     assert_eq!((known.status, known.code()), (unknown.status, unknown.code()));
     let (known, unknown) = (
         by_token(&node, &token, "get", &format!("/api/v1/events/{}", id(1))).await,
