@@ -3,7 +3,7 @@
 //! Sources: Slack, "Sending messages using incoming webhooks"; Microsoft, "Create incoming webhooks with Workflows for Microsoft Teams" and the schema of
 //! adaptive cards 1.4; PagerDuty, "Events API v2".
 //!
-//! Most of a message's text was written by strangers. It is put where the receiver reads no markup: it can neither link nor call anybody by name.
+//! Most of a message's text was written by strangers. It is put where the receiver reads no markup: it calls nobody by name, and an address in it leads where it says.
 
 use std::sync::Arc;
 
