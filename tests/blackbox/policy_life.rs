@@ -80,7 +80,20 @@ fn a_false_positive_becomes_an_exclusion_of_all_nodes_in_one_step_and_history_te
 
     // Who has the node may do what is dangerous; it is told.
     std::fs::write(&file, policy(&app, "mode = \"observe\"\n")).unwrap();
-    let dangerous = said(&node, &["policy", "propose", file.to_str().unwrap(), "--reason", "a look"]);
+    let planned = node.cli(&["policy", "plan", file.to_str().unwrap()]);
+    let plan = String::from_utf8(planned.stdout).unwrap();
+    assert_eq!(planned.status.code(), Some(1), "{plan}");
+    for words in [
+        "! app blog: its rules refuse nothing",
+        "that are refused now would newly pass",
+        "--expect 1 --reason",
+    ] {
+        assert!(plan.contains(words), "{words}: {plan}");
+    }
+    assert_eq!(node.cli_json(&["policy", "status"])["stable"]["version"], 1, "a plan changes nothing");
+    let dangerous =
+        said(&node, &["policy", "apply", file.to_str().unwrap(), "--expect", "1", "--reason", "a look"]);
+    assert_eq!(node.cli(&["policy", "plan", file.to_str().unwrap()]).status.code(), Some(0));
     assert!(
         dangerous.contains("version 2") && dangerous.contains("! app blog: its rules refuse nothing"),
         "{dangerous}"

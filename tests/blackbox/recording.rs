@@ -133,9 +133,13 @@ fn secrets_are_on_no_disk_also_when_what_is_sealed_is_opened() {
     let referer = format!("http://shop.test/reset?token={MARKER}");
     let fields = [("Authorization", &*bearer), ("Cookie", &*cookie), ("Referer", &*referer)];
     assert_eq!(node.get_as(&format!("/a?page=1&access_token={MARKER}"), &fields).status, 200);
-    for target in
-        ["/a?next=%2Freset%3Ftoken%3D", "/a?x=1&next=%252Freset%253Ftoken%253D", "/reset%3Ftoken%3D"]
-    {
+    for target in [
+        "/a?next=%2Freset%3Ftoken%3D",
+        "/a?x=1&next=%252Freset%253Ftoken%253D",
+        "/reset%3Ftoken%3D",
+        "/a?contrase%C3%B1a=",
+        "/account/reset/5f0c1a",
+    ] {
         assert_eq!(node.get(&format!("{target}{MARKER}&page=1")).status, 200, "{target}");
     }
     let json = format!(
@@ -156,7 +160,7 @@ fn secrets_are_on_no_disk_also_when_what_is_sealed_is_opened() {
         assert_eq!(reply.status, 200, "{kind}");
     }
     let same = folder.path().join("now/policy.toml");
-    let (replayed, _) = replay(&node, same.to_str().unwrap(), 9);
+    let (replayed, _) = replay(&node, same.to_str().unwrap(), 11);
     assert_eq!(replayed["lacks_body"], 1, "{replayed}");
     let state = node.state.clone();
     node.stop();
@@ -190,7 +194,7 @@ fn secrets_are_on_no_disk_also_when_what_is_sealed_is_opened() {
             }
             true
         });
-    assert_eq!((damaged.unwrap(), requests, with_user), (0, 9, 4));
+    assert_eq!((damaged.unwrap(), requests, with_user), (0, 11, 4));
 }
 
 #[test]
@@ -203,5 +207,8 @@ fn a_node_that_records_nothing_says_so() {
     let output = node.cli(&["policy", "replay", "--policy", &file]);
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && told.contains("this node records no requests"), "{told}");
+    let wider = policy(folder.path(), "wider", &app, WIDER);
+    let plan = String::from_utf8(node.cli(&["policy", "plan", &wider]).stdout).unwrap();
+    assert!(plan.contains("no request is replayed: ") && plan.contains("file rules/own.conf"), "{plan}");
     assert!(!node.state.join("record/requests").exists());
 }

@@ -75,11 +75,16 @@ impl Node {
         let text = |key: &str| ready[key].as_str().unwrap_or_else(|| panic!("{key} in {ready}")).to_owned();
         let address =
             |key: &str| text(key).trim_start_matches("http://").trim_end_matches('/').parse().unwrap();
+        // A node of an earlier version says nothing of what it has not.
+        let addresses = |key: &str| {
+            let told: Option<Vec<SocketAddr>> = serde_json::from_value(ready[key].clone()).unwrap();
+            told.unwrap_or_default()
+        };
         Self {
             listen: address("listen"),
             tls_listen: ready["tls_listen"].as_str().map(|address| address.parse().unwrap()),
-            tcp_listen: serde_json::from_value(ready["tcp_listen"].clone()).unwrap(),
-            check_listen: serde_json::from_value(ready["check_listen"].clone()).unwrap(),
+            tcp_listen: addresses("tcp_listen"),
+            check_listen: addresses("check_listen"),
             admin: address("admin"),
             console: text("console"),
             state: PathBuf::from(text("state")),

@@ -43,7 +43,8 @@ impl Default for Plain {
 
 impl Plain {
     fn push(&mut self, byte: u8) {
-        if !byte.is_ascii_alphanumeric() {
+        // Letters beyond ASCII are of the word.
+        if byte.is_ascii() && !byte.is_ascii_alphanumeric() {
             self.between = true;
             return;
         }
@@ -74,8 +75,10 @@ impl Plain {
             || has_secret_part(whole)
             // A session is one, and not what is set about sessions (`session.use_cookies`).
             || whole.ends_with(b"session")
+            || whole.ends_with(b"pass") && !PASSES.iter().any(|word| whole.ends_with(word))
             || SECRET_NAMES.contains(&whole)
-            || SECRET_WORDS.iter().any(|word| *word == whole || *word == last)
+            // Of several they are numbered: `pass1`, `pw2`.
+            || SECRET_WORDS.iter().any(|word| [whole, last].map(unnumbered).contains(word))
     }
 }
 
@@ -92,17 +95,60 @@ fn has_secret_part(whole: &[u8]) -> bool {
     })
 }
 
-/// What makes a name secret wherever it stands in it, by its first letter: most letters begin none.
+fn unnumbered(word: &[u8]) -> &[u8] {
+    let end = word.iter().rposition(|byte| !byte.is_ascii_digit()).map_or(0, |at| at + 1);
+    word.get(..end).unwrap_or_default()
+}
+
+/// What makes a name secret wherever it stands in it, by its first byte: most begin none. Of other languages it is how their word for
+/// password is written, with its letters and, where people do, in ASCII.
 fn secret_parts(first: u8) -> &'static [&'static [u8]] {
     match first {
-        b'a' => &[b"apikey", b"accesskey", b"authorization"],
-        b'c' => &[b"cookie", b"credential", b"creditcard", b"cardnumber"],
-        b'j' => &[b"jwt"],
+        b'a' => &[b"apikey", b"accesskey", b"authkey", b"authorization", b"adgangskode"],
+        b'c' => {
+            const {
+                &[
+                    b"cookie",
+                    b"credential",
+                    b"creditcard",
+                    b"cardnum",
+                    b"ccnum",
+                    b"contrasena",
+                    "contraseña".as_bytes(),
+                ]
+            }
+        }
+        b'e' => &[b"encryptionkey"],
+        b'h' => const { &[b"heslo", b"haslo", "hasło".as_bytes()] },
+        b'j' => const { &[b"jwt", b"jelszo", "jelszó".as_bytes()] },
+        b'k' => &[b"kennwort", b"kodeord"],
+        b'l' => const { &[b"losenord", "lösenord".as_bytes(), b"lozinka"] },
+        b'm' => &[b"motdepasse", b"masterkey"],
         b'o' => &[b"otp"],
         // `passw` is the beginning of the word in English, German, and of passwd.
-        b'p' => &[b"passw", b"passphrase", b"pwd", b"privatekey"],
-        b's' => &[b"secret", b"sessionid", b"sessid", b"signature", b"securitycode"],
+        b'p' => &[b"passw", b"passord", b"passphrase", b"pwd", b"privatekey", b"pincode"],
+        b's' => &[
+            b"secret",
+            b"sessionid",
+            b"sessid",
+            b"sessionkey",
+            b"signature",
+            b"signingkey",
+            b"sshkey",
+            b"securitycode",
+            b"socialsecurity",
+            b"senha",
+            b"salasana",
+            b"sifre",
+        ],
         b't' => &[b"token"],
+        b'w' => &[b"wachtwoord"],
+        // The first bytes of letters beyond ASCII.
+        0xc5 => const { &["şifre".as_bytes()] },
+        0xd0 => const { &["пароль".as_bytes(), "Пароль".as_bytes()] },
+        0xe3 => const { &["パスワード".as_bytes()] },
+        0xe5 => const { &["密码".as_bytes(), "密碼".as_bytes(), "口令".as_bytes()] },
+        0xeb => const { &["비밀번호".as_bytes()] },
         _ => &[],
     }
 }
@@ -126,9 +172,15 @@ const SECRET_WORDS: &[&[u8]] = &[
     b"samlresponse",
     b"sig",
     b"passcode",
+    b"nonce",
+    b"wpnonce",
+    b"mdp",
+    b"cardno",
 ];
+/// Common words that end in `pass` and are no password.
+const PASSES: &[&[u8]] = &[b"bypass", b"compass", b"trespass"];
 /// A name that is one of these is secret; as a part of others they are common words.
-const SECRET_NAMES: &[&[u8]] = &[b"key", b"code", b"ticket"];
+const SECRET_NAMES: &[&[u8]] = &[b"key", b"code", b"ticket", b"clave", b"parola"];
 
 const BYTES_MAX: usize = 96;
 /// More than the longest of the words and parts, so that none is missed or made up at the seam.
@@ -162,6 +214,21 @@ mod tests {
             "session_id",
             "Passwort",
             "otp",
+            "pw2",
+            "pass1",
+            "cvv2",
+            "dbpass",
+            "ccnum",
+            "card_no",
+            "_wpnonce",
+            "mot_de_passe",
+            "contraseña",
+            "Contrase%C3%B1a",
+            "nuevaContrasena",
+            "wachtwoord",
+            "hasło",
+            "%D0%BF%D0%B0%D1%80%D0%BE%D0%BB%D1%8C",
+            "密码",
         ] {
             assert!(is_secret_name(name.as_bytes()), "{name}");
         }
@@ -181,6 +248,13 @@ mod tests {
             "passport",
             "category",
             "%zz",
+            "bypass",
+            "compass",
+            "page2",
+            "discard_notes",
+            "parola_chiave",
+            "größe",
+            "密度",
         ] {
             assert!(!is_secret_name(name.as_bytes()), "{name}");
         }

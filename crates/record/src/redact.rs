@@ -174,7 +174,7 @@ fn find_written(text: &str) -> Vec<(usize, usize)> {
                 pair_done = found.map_or(pair_done, |(_, end)| end);
                 found
             }
-            b'/' => userinfo(text, at),
+            b'/' => userinfo(text, at).or_else(|| path_token(text, at)),
             b' ' | b'+' | b'%' if at >= token_done => {
                 let (found, end) = credentials(text, at);
                 token_done = token_done.max(end);
@@ -323,6 +323,28 @@ fn userinfo(text: &str, at: usize) -> Option<(usize, usize)> {
     rest.get(..sign)?.contains(':').then_some((at + 2, at + 2 + sign))
 }
 
+/// The segment after the `/` at `at`, if it is made up by a machine and what stands before it says that it is a secret: `/reset/TOKEN`,
+/// `/reset/USER/TOKEN`, `/api/token/TOKEN`.
+fn path_token(text: &str, at: usize) -> Option<(usize, usize)> {
+    let rest = text.get(at + 1..)?.as_bytes();
+    let near = rest.get(..rest.len().min(PATH_TOKEN_BYTES_MAX)).unwrap_or_default();
+    let length = near.iter().position(|byte| !is_segment_byte(*byte)).unwrap_or(near.len());
+    let segment = near.get(..length).filter(|segment| segment.len() >= PATH_TOKEN_BYTES_MIN)?;
+    let made_up = segment.iter().any(u8::is_ascii_digit) && segment.iter().any(u8::is_ascii_alphabetic);
+    let mut before = text.get(..at)?.rsplit(|c: char| !u8::try_from(c).is_ok_and(is_segment_byte)).take(2);
+    let is_told = |name: &str| {
+        is_secret_name(name.as_bytes())
+            || name
+                .split(['-', '_'])
+                .any(|word| TELLING_SEGMENTS.iter().any(|one| word.eq_ignore_ascii_case(one)))
+    };
+    (made_up && before.any(is_told)).then_some((at + 1, at + 1 + length))
+}
+
+fn is_segment_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%:=".contains(&byte)
+}
+
 /// Percent-encoding undone once; `None` where there is none.
 pub(crate) fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
     memchr::memchr(b'%', text)?;
@@ -342,7 +364,7 @@ pub(crate) fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn is_name_char(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '[' | ']' | '%' | '$')
+    c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '[' | ']' | '%' | '$')
 }
 
 fn is_token_char(c: char) -> bool {
@@ -353,6 +375,12 @@ fn char_len(text: &str, at: usize) -> usize {
     text.get(at..).and_then(|rest| rest.chars().next()).map_or(1, char::len_utf8)
 }
 
+/// Segments of a path after which a link's secret comes.
+const TELLING_SEGMENTS: &[&str] =
+    &["reset", "verify", "confirm", "activate", "invite", "invitation", "magic", "unsubscribe"];
+/// Shorter ones are numbers of orders and names; 16 hexadecimal digits are 64 bits.
+const PATH_TOKEN_BYTES_MIN: usize = 16;
+const PATH_TOKEN_BYTES_MAX: usize = 2_048;
 const PART_HEAD_BYTES_MAX: usize = 512;
 const PART_NAME_BYTES_MAX: usize = 128;
 /// Values within values are encoded once more; deeper than this nobody hides a secret by accident.
@@ -398,6 +426,8 @@ mod tests {
             "Content-Disposition: form-data; name=\"pwd\"\r\n\r\n[masked]\n--b",
         );
         check("pw='unfinished", "pw='[masked]");
+        check("contraseña=hunter2&x=1", "contraseña=[masked]&x=1");
+        check(r#"{"пароль":"hunter2"}"#, r#"{"пароль":"[masked]"}"#);
     }
 
     #[test]
@@ -405,6 +435,20 @@ mod tests {
         check("x Bearer abc.def-ghi y", "x Bearer [masked] y");
         check("https://ann:hunter2@shop/", "https://[masked]@shop/");
         check("v=eyJhbGciOi.eyJzdWIi.c2ln", "v=[masked]");
+    }
+
+    #[test]
+    fn secrets_of_links_are_masked_in_paths() {
+        check("/account/reset/4f9c2d7b8a6e1035/", "/account/reset/[masked]/");
+        check("/reset/MQ/c8hq2p-0a1b2c3d4e5f60718293a4b5?x=1", "/reset/MQ/[masked]?x=1");
+        check("/verify-email/a1b2c3d4e5f6a7b8 HTTP/1.1", "/verify-email/[masked] HTTP/1.1");
+        check("/api/token/a1b2c3d4e5f6a7b8", "/api/token/[masked]");
+        check("https://shop.test/invite/a1b2c3d4e5f6a7b8", "https://shop.test/invite/[masked]");
+        for text in
+            ["/assets/app-4f9c2d7b8a6e1035.js", "/orders/2026-000000000123", "/reset/password-forgotten-form"]
+        {
+            assert!(matches!(mask_text(text), Cow::Borrowed(_)), "{text}");
+        }
     }
 
     #[test]

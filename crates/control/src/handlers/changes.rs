@@ -151,7 +151,7 @@ fn refuse_dangers(who: &Principal, differs: &PolicyDiffered) -> Result<(), ApiEr
         Some(danger) if !has_the_node(who) => {
             let message = format!(
                 "this takes protection away ({}), so another operator must approve: order it as a change, \
-                 with `phalanx policy propose` or in the console",
+                 with `phalanx policy apply` or in the console",
                 danger.words
             );
             Err(ApiError::new(StatusCode::FORBIDDEN, "second_operator", message))

@@ -34,12 +34,16 @@ pub(crate) enum PolicyCommand {
     Template(TemplateArgs),
     /// Make a policy file, with all that it names, the policy of all nodes
     ///
-    /// An operator's API token pushes nothing that takes protection away: `phalanx policy propose` has it wait for another operator.
+    /// An operator's API token pushes nothing that takes protection away: `phalanx policy apply` has it wait for another operator.
     Push(PushArgs),
-    /// As push, but what takes protection away waits until another operator approves
-    Propose(super::policy_change::ProposeArgs),
-    /// As propose, with the policy of a signed commit of a git repository on this machine
-    Apply(super::policy_git::ApplyArgs),
+    /// Show what applying a policy file would do: what changes, and for which recorded requests
+    ///
+    /// Nothing is put into force. Exit code 0: nothing would change; 1: something would; 2: the file cannot be applied.
+    Plan(super::policy_plan::PlanArgs),
+    /// As push, but what takes protection away waits until another operator approves; also the content of an earlier version, or of a signed
+    /// commit of a git repository on this machine
+    #[command(visible_alias = "propose")]
+    Apply(super::policy_apply::ApplyArgs),
     /// Say whether a node runs what a commit says
     Drift(super::policy_git::DriftArgs),
     /// Keep a branch of a git repository on this machine and the fleet's policy in step: what is published elsewhere becomes commits,
@@ -154,8 +158,8 @@ pub(crate) fn run(command: &PolicyCommand) -> anyhow::Result<ExitCode> {
         PolicyCommand::Test(args) => return super::policy_test::run(args),
         PolicyCommand::Diff(args) => return super::policy_diff::run(args),
         PolicyCommand::Replay(args) => return super::replay::run(args),
-        PolicyCommand::Propose(args) => return super::policy_change::propose(args),
-        PolicyCommand::Apply(args) => return super::policy_git::apply(args),
+        PolicyCommand::Plan(args) => return super::policy_plan::run(args),
+        PolicyCommand::Apply(args) => return super::policy_apply::run(args),
         PolicyCommand::Drift(args) => return super::policy_git::drift(args),
         PolicyCommand::Follow(args) => return super::policy_follow::run(args),
         PolicyCommand::Changes(args) => return super::policy_change::list(args),

@@ -1,49 +1,14 @@
-//! `phalanx policy propose`, `changes`, `change`, `approve` and `reject`: changes of policy, and the second operator.
+//! `phalanx policy changes`, `change`, `approve` and `reject`: changes of policy, and the second operator.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::bail;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use clap::Args;
-use phalanx_control::api::{
-    NewPolicyChange, PolicyApproval, PolicyChange, PolicyChangeState, PolicyRejection,
-};
+use phalanx_control::api::{PolicyApproval, PolicyChange, PolicyChangeState, PolicyRejection};
 use phalanx_record::escape::for_terminal;
 use serde_json::Value;
 
 use super::print;
-use crate::args::parse_name;
 use crate::client::{AdminArgs, Client};
-
-/// Arguments of `policy propose`.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct ProposeArgs {
-    /// The policy file; the rules and data that it names are read from here too
-    #[arg(value_name = "FILE", required_unless_present = "content_of", conflicts_with = "content_of")]
-    file: Option<PathBuf>,
-    /// Instead of a file: the content of this version again
-    #[arg(long, value_name = "VERSION")]
-    content_of: Option<u64>,
-    /// The node that tries it first
-    #[arg(long, value_name = "SITE/NODE", value_parser = super::fleet::parse_node, conflicts_with = "canary_site")]
-    canary: Option<(String, String)>,
-    /// The site that tries it first
-    #[arg(long, value_name = "NAME", value_parser = parse_name)]
-    canary_site: Option<String>,
-    /// How long it is tried before all nodes get it; without it, until `phalanx policy promote`
-    #[arg(long, value_name = "DURATION", value_parser = print::parse_duration)]
-    bake: Option<u64>,
-    /// Fail unless this is the newest version now
-    #[arg(long, value_name = "VERSION")]
-    expect: Option<u64>,
-    /// Why; whoever approves it reads it, and people on other nodes
-    #[arg(long, value_name = "TEXT", value_parser = print::parse_reason)]
-    reason: String,
-    #[command(flatten)]
-    admin: AdminArgs,
-}
 
 /// Arguments of `policy changes`.
 #[derive(Debug, Clone, Args)]
@@ -89,37 +54,6 @@ pub(crate) struct RejectArgs {
     reason: String,
     #[command(flatten)]
     admin: AdminArgs,
-}
-
-/// Orders a change.
-pub(crate) fn propose(args: &ProposeArgs) -> anyhow::Result<ExitCode> {
-    if args.bake.is_some() && args.canary.is_none() && args.canary_site.is_none() {
-        bail!("--bake is for a trial: add --canary SITE/NODE or --canary-site NAME");
-    }
-    let (canary_site, canary_node) = match &args.canary {
-        Some((site, node)) => (Some(site.clone()), Some(node.clone())),
-        None => (args.canary_site.clone(), None),
-    };
-    let (entry, files) = match &args.file {
-        Some(file) => {
-            let (entry, files) = super::policy::collect(file)?;
-            (entry, files.iter().map(|(name, bytes)| (name.to_owned(), STANDARD.encode(bytes))).collect())
-        }
-        None => Default::default(),
-    };
-    let order = NewPolicyChange {
-        entry,
-        files,
-        content_of: args.content_of,
-        base: args.expect,
-        reason: args.reason.clone(),
-        source: None,
-        canary_site,
-        canary_node,
-        bake_ms: args.bake,
-    };
-    let answer = Client::new(&args.admin)?.post_patiently("policy/changes", &serde_json::to_value(order)?)?;
-    tell(&args.admin, answer)
 }
 
 /// Lists the changes of a node.

@@ -37,18 +37,34 @@ pub(crate) struct DiffArgs {
 
 /// What differs, as it is printed.
 #[derive(Debug, Serialize)]
-struct Differs {
+pub(super) struct Differs {
     /// Nothing does.
-    same: bool,
+    pub(super) same: bool,
     #[serde(flatten)]
     diff: PolicyDiff,
     /// Files that the policies name.
     files: Vec<FileChange>,
 }
 
+impl Differs {
+    /// From one policy to another; a file is a file, a version of the fleet or `running`.
+    pub(super) fn between(old: &Path, new: &Path, admin: &AdminArgs) -> Result<Self, Refused> {
+        let (old, old_files) = read(old, admin)?;
+        let (new, new_files) = read(new, admin)?;
+        let diff = diff_everywhere(&old, &new, &new_files);
+        let files = compare_files((&old, &old_files), (&new, &new_files));
+        Ok(Self { same: diff.changes.is_empty() && files.is_empty(), diff, files })
+    }
+
+    /// Whether something of it takes protection away, and so waits for a second operator.
+    pub(super) fn is_dangerous(&self) -> bool {
+        !self.diff.dangers.is_empty() || self.files.iter().any(|file| file.danger.is_some())
+    }
+}
+
 /// Why there is nothing to compare.
 #[derive(Debug, Serialize)]
-struct Refused {
+pub(super) struct Refused {
     /// The file at fault, as the operator named it; empty if it is the order.
     file: String,
     diagnostics: Vec<Diagnostic>,
@@ -65,16 +81,21 @@ pub(crate) fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
             }
             Ok(if differs.same { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        Err(refused) => {
-            if args.admin.json {
-                print::json(&refused)?;
-            }
-            eprintln!("phalanx: {} cannot be compared", for_terminal(&refused.file));
-            for fault in &refused.diagnostics {
-                eprintln!("{fault}");
-            }
-            Ok(ExitCode::from(FAULTS))
+        Err(refused) => refused.tell(args.admin.json),
+    }
+}
+
+impl Refused {
+    /// Says why nothing can be compared, and the exit code of that.
+    pub(super) fn tell(&self, json: bool) -> anyhow::Result<ExitCode> {
+        if json {
+            print::json(self)?;
         }
+        eprintln!("phalanx: {} cannot be compared", for_terminal(&self.file));
+        for fault in &self.diagnostics {
+            eprintln!("{fault}");
+        }
+        Ok(ExitCode::from(FAULTS))
     }
 }
 
@@ -95,11 +116,7 @@ fn compare(args: &DiffArgs) -> Result<Differs, Refused> {
             return Err(refused(file, vec![fault]));
         }
     };
-    let (old, old_files) = read(&old, &args.admin)?;
-    let (new, new_files) = read(new, &args.admin)?;
-    let diff = diff_everywhere(&old, &new, &new_files);
-    let files = compare_files((&old, &old_files), (&new, &new_files));
-    Ok(Differs { same: diff.changes.is_empty() && files.is_empty(), diff, files })
+    Differs::between(&old, new, &args.admin)
 }
 
 fn refused(file: &Path, diagnostics: Vec<Diagnostic>) -> Refused {
@@ -120,7 +137,7 @@ fn read(file: &Path, admin: &AdminArgs) -> Result<(Everywhere, BTreeMap<String, 
     Ok((policy, files.map(|(file, bytes)| (file.to_owned(), bytes.to_vec())).collect()))
 }
 
-fn words(differs: &Differs) -> String {
+pub(super) fn words(differs: &Differs) -> String {
     if differs.same {
         return "the policies mean the same\n".to_owned();
     }
@@ -176,4 +193,4 @@ fn say(out: &mut String, line: &str) {
 }
 
 /// The exit code when there is nothing to compare.
-const FAULTS: u8 = 2;
+pub(super) const FAULTS: u8 = 2;

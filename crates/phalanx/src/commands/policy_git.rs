@@ -1,4 +1,4 @@
-//! `phalanx policy apply` and `policy drift`: a commit of a git repository on this machine as the source of policy.
+//! `phalanx policy drift`, and commits as what `policy apply` and `follow` apply: a commit of a git repository on this machine as the source of policy.
 //!
 //! Flow in names: commit -> `git verify-commit` against the allowed signers -> its files in a folder of their own -> compiled as `push` does
 //! -> a change, with the commit's id as its source.
@@ -19,7 +19,7 @@ use phalanx_record::escape::{for_terminal, is_hidden};
 use serde::Serialize;
 
 use super::repository::Git;
-use super::{policy_change, policy_history, print, status};
+use super::{policy_history, print, status};
 use crate::client::{AdminArgs, Client};
 
 /// Which commit.
@@ -34,21 +34,6 @@ pub(crate) struct CommitArgs {
     /// The policy file in it
     #[arg(long, value_name = "PATH", default_value = "policy.toml")]
     file: String,
-}
-
-/// Arguments of `policy apply`.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct ApplyArgs {
-    #[command(flatten)]
-    commit: CommitArgs,
-    /// Who may sign: lines of a name and an SSH key, as `ssh-keygen` and git read them
-    #[arg(long, value_name = "FILE")]
-    allowed_signers: PathBuf,
-    /// Fail unless this is the newest version now
-    #[arg(long, value_name = "VERSION")]
-    expect: Option<u64>,
-    #[command(flatten)]
-    admin: AdminArgs,
 }
 
 /// Arguments of `policy drift`.
@@ -70,17 +55,6 @@ struct Drift {
     running: Option<String>,
     /// From what runs to the commit.
     changes: Vec<String>,
-}
-
-/// Gives all nodes the policy of a signed commit. What takes protection away waits for another operator.
-pub(crate) fn apply(args: &ApplyArgs) -> anyhow::Result<ExitCode> {
-    let git = Git::open(&args.commit.git, &args.commit.commit)?;
-    let signer = git.signer(&args.allowed_signers)?;
-    let (entry, files) = git.policy(&args.commit.file)?;
-    eprintln!("commit {} is signed by {}", git.commit, for_terminal(&signer));
-    let order = order(&git, &signer, (entry, files), args.expect)?;
-    let answer = Client::new(&args.admin)?.post_patiently("policy/changes", &serde_json::to_value(order)?)?;
-    policy_change::tell(&args.admin, answer)
 }
 
 /// The change that a signed commit is.

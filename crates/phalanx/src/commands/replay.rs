@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use phalanx_control::api::{PolicyReplay, ReplayChange, ReplayExample, Replayed};
+use phalanx_policy::FileSet;
 use phalanx_record::escape::for_terminal;
 
 use super::{policy, print};
@@ -35,17 +36,25 @@ pub(crate) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         Some(file) => file.clone(),
         None => named(&args.config)?,
     };
-    let (entry, files) = policy::collect(&file)?;
-    let files = files.iter().map(|(name, bytes)| (name.to_owned(), STANDARD.encode(bytes))).collect();
-    let order = serde_json::to_value(PolicyReplay { entry, files, last_ms: args.last })?;
-    let answer = Client::new(&args.admin)?.post_patiently("policy/replay", &order)?;
-    let replayed: Replayed = serde_json::from_value(answer.clone()).context("the answer is no replay")?;
+    let replayed = replayed(policy::collect(&file)?, args.last, &args.admin)?;
     if args.admin.json {
-        print::json(&answer)?;
+        print::json(&replayed)?;
     } else {
         print::text(&words(&replayed, args.last))?;
     }
     Ok(if replayed.newly_refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What a policy would change of the requests that a node recorded.
+pub(super) fn replayed(
+    (entry, files): (String, FileSet),
+    last_ms: u64,
+    admin: &AdminArgs,
+) -> anyhow::Result<Replayed> {
+    let files = files.iter().map(|(name, bytes)| (name.to_owned(), STANDARD.encode(bytes))).collect();
+    let order = serde_json::to_value(PolicyReplay { entry, files, last_ms })?;
+    let answer = Client::new(admin)?.post_patiently("policy/replay", &order)?;
+    serde_json::from_value(answer).context("the answer is no replay")
 }
 
 /// The policy file that a settings file names.
@@ -59,7 +68,7 @@ fn named(config: &std::path::Path) -> anyhow::Result<PathBuf> {
     }
 }
 
-fn words(replayed: &Replayed, last_ms: u64) -> String {
+pub(super) fn words(replayed: &Replayed, last_ms: u64) -> String {
     let mut out = format!(
         "replayed   {} of {} requests of the last {}\n",
         replayed.requests,

@@ -33,7 +33,7 @@ pub(crate) struct SuggestArgs {
     /// Write it into this policy file, below its app; the rest of the file stays as it is
     #[arg(long, value_name = "FILE", conflicts_with = "apply")]
     write: Option<PathBuf>,
-    /// Add it to the policy of all nodes, as `phalanx policy propose` would; needs --owner and --reason
+    /// Add it to the policy of all nodes, as `phalanx policy apply` would; needs --owner and --reason
     #[arg(long, requires = "owner", requires = "reason")]
     apply: bool,
     /// The hash of what you looked at, as `phalanx waf suggest` tells it; needed where it is of more than single values at single paths

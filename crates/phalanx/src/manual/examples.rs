@@ -30,7 +30,7 @@ const AFTER: &str = "\
 Exit codes:
   0  done; what was checked is good
   1  it could not be done, or what was checked has faults (standard error says)
-  2  the command line makes no sense; of `policy diff`: a policy cannot be read
+  2  the command line makes no sense; of `policy diff` and `plan`: a policy cannot be read
 
 Colours and progress are shown on terminals only, colours not with NO_COLOR.
 PHALANX_LOG filters what a node logs to standard error, e.g. PHALANX_LOG=debug.";
