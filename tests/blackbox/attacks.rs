@@ -23,7 +23,9 @@ const HIDDEN: &[(char, &str)] = &[
 
 /// An attack with something for each place where it may be read.
 fn hostile(hidden: &str) -> String {
-    format!("/=cmd;=1+1,@x/{hidden}?q=%3Cscript%3Ealert(1)%3C/script%3E%3C!channel%3E%20@everyone%20[x](https://evil.example)")
+    format!(
+        "/=cmd;=1+1,@x/{hidden}?q=%3Cscript%3Ealert(1)%3C/script%3E%3C!channel%3E%20@everyone%20[x](https://evil.example)"
+    )
 }
 
 fn is_hidden(c: char) -> bool {
@@ -34,7 +36,12 @@ fn is_hidden(c: char) -> bool {
 fn what_visitors_write_is_text_on_a_terminal_in_pages_and_in_tables() {
     let app = App::start();
     let node = Node::up(&app.url, &[]);
-    let agents = ["\u{202e}moc.live", "=HYPERLINK(\"https://evil.example\")", "<img src=x onerror=alert(1)>", "a\u{200b}\u{9b}2J"];
+    let agents = [
+        "\u{202e}moc.live",
+        "=HYPERLINK(\"https://evil.example\")",
+        "<img src=x onerror=alert(1)>",
+        "a\u{200b}\u{9b}2J",
+    ];
     let mut ids = Vec::new();
     for ((_, hidden), agent) in HIDDEN.iter().zip(agents.iter().cycle()) {
         let reply = node.get_as(&hostile(hidden), &[("User-Agent", agent), ("Referer", agent)]);
@@ -44,11 +51,18 @@ fn what_visitors_write_is_text_on_a_terminal_in_pages_and_in_tables() {
     }
     assert!(ids.len() >= 4, "{ids:?}");
     // As a name of a server, too.
-    let named = format!("GET {} HTTP/1.1\r\nHost: <b>\u{202e}evil</b>\r\nConnection: close\r\n\r\n", hostile("%00"));
+    let named =
+        format!("GET {} HTTP/1.1\r\nHost: <b>\u{202e}evil</b>\r\nConnection: close\r\n\r\n", hostile("%00"));
     raw(node.listen, named.as_bytes());
     let last = ids.last().unwrap().clone();
     until("the last is there", || node.cli(&["explain", &last]).status.success());
-    let mut shown = vec![vec!["events"], vec!["top", "--once"], vec!["traffic", "--last", "1h"], vec!["audit"], vec!["incidents"]];
+    let mut shown = vec![
+        vec!["events"],
+        vec!["top", "--once"],
+        vec!["traffic", "--last", "1h"],
+        vec!["audit"],
+        vec!["incidents"],
+    ];
     shown.extend([vec!["report", "--last", "1h"], vec!["report", "--last", "1h", "--format", "html"]]);
     shown.push(vec!["report", "--last", "1h", "--format", "csv"]);
     shown.extend(ids.iter().map(|id| vec!["explain", id.as_str()]));
@@ -125,7 +139,8 @@ fn the_consoles_port_reads_one_request_of_one_host_or_none() {
         ("a space before the colon", "Content-Length : 0\r\n"),
         ("a bare line feed", "X: y\nContent-Length: 0\r\n"),
     ] {
-        let (count, status) = answers(at, &format!("POST /api/v1/logout HTTP/1.1\r\n{own}{framing}\r\n0\r\n\r\n{inner}"));
+        let (count, status) =
+            answers(at, &format!("POST /api/v1/logout HTTP/1.1\r\n{own}{framing}\r\n0\r\n\r\n{inner}"));
         // Whatever is refused as it was framed ends the connection: nothing after it is read.
         let ended = count <= 1 && status == 400;
         // What the RFC has one reading for is read so: the chunks, or no body and then what is no request.
@@ -206,7 +221,9 @@ fn ten_thousand_connections_of_one_address_leave_room_for_others_and_go_when_the
     let (from_elsewhere, here) = (SocketAddr::new(address, port), SocketAddr::from(([127, 0, 0, 1], port)));
     let mut held = Vec::new();
     for n in 0..10_000 {
-        let Ok(mut stream) = TcpStream::connect_timeout(&from_elsewhere, Duration::from_secs(5)) else { continue };
+        let Ok(mut stream) = TcpStream::connect_timeout(&from_elsewhere, Duration::from_secs(5)) else {
+            continue;
+        };
         // The first bytes of a handshake, and never more.
         let _ = stream.write_all(&[0x16, 0x03, 0x01]);
         held.push(stream);
@@ -247,7 +264,9 @@ fn slow_heads_and_bodies_end_and_the_socket_is_served_meanwhile() {
         drip.iter_mut().for_each(|stream| _ = stream.write_all(b" "));
         let mut stream = TcpStream::connect(node.admin).unwrap();
         stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-        let _ = stream.write_all(format!("GET /healthz HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", node.admin).as_bytes());
+        let _ = stream.write_all(
+            format!("GET /healthz HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", node.admin).as_bytes(),
+        );
         read_reply_or_none(stream) == Some(200)
     });
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
