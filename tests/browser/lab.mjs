@@ -1,6 +1,8 @@
 // What the journeys of the browser share.
+import { once } from "node:events";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
+import { createServer as listenerOf } from "node:net";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
@@ -53,4 +55,23 @@ export async function firstLine(stream) {
     return line;
   }
   throw new Error("the node ended before it was ready");
+}
+
+/** Waits until something holds. */
+export async function until(what, holds) {
+  const end = Date.now() + 45_000;
+  while (!(await holds())) {
+    if (Date.now() > end) throw new Error(`never: ${what}`);
+    await new Promise((done) => setTimeout(done, 20));
+  }
+}
+
+/** A port that nothing listens at. */
+export async function freePort() {
+  const server = listenerOf().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address();
+  server.close();
+  await once(server, "close");
+  return port;
 }

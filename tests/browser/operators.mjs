@@ -48,6 +48,19 @@ try {
   const me = await page.evaluate(() => fetch("/api/v1/me").then((answer) => answer.json()));
   check("the passkey signs in as alice, an owner", me.account.name === "alice" && me.role === "owner");
 
+  // Tabs of one browser have one session, whoever's it is.
+  const beside = await page.context().newPage();
+  await beside.goto(page.url());
+  await beside.getByRole("contentinfo").waitFor();
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await beside.getByRole("heading", { name: "Sign in", exact: true }).waitFor();
+  check("who signs out in one tab is signed out in the other", true);
+  const link = new URL(JSON.parse(execFileSync(binary, ["login", "--json", "--state", state])).url);
+  await beside.goto(new URL(page.url()).origin + link.pathname + link.search);
+  await page.getByRole("contentinfo").waitFor();
+  check("who comes in by a link in one tab is in the other, and not as who was there before", (await page.getByRole("banner").getByText("alice").count()) === 0);
+  await beside.close();
+
   const second = (await newPage()).page;
   await second.goto(invite("bob", "viewer"));
   await second.getByRole("button", { name: "Set up an app" }).click();

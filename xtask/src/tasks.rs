@@ -96,6 +96,9 @@ pub(crate) fn test() -> anyhow::Result<ExitCode> {
         let (phalanx, shop) = (place::built("debug", "phalanx"), place::built("debug", "phalanx-demo-shop"));
         must(node("tests/browser/fleet.mjs").arg(phalanx).arg(shop).arg(NATS_SERVER.path()?))
     });
+    browser_step(&mut steps, "nodes invited, drained, revoked, in Chromium", &[CHROMIUM], || {
+        must(node("tests/browser/nodes.mjs").arg(place::built("debug", "phalanx")).arg(NATS_SERVER.path()?))
+    });
     browser_step(&mut steps, "images on a page elsewhere, in Chromium", &[CHROMIUM], || {
         must(node("tests/browser/crosssite.mjs").arg(place::built("debug", "phalanx")))
     });

@@ -11,6 +11,7 @@ export class FleetWorld {
     this.alone = false;
     this.process = 4_711;
     this.invitations = [];
+    this.delegations = [];
     this.lists = [list('drop', 1_204, now, { reason: 'Spamhaus DROP' }), list('scanners', 88, now, { reason: 'our own honeypot', version_in_force: null, held: { clients: 37, of: 412 } })];
     this.bouncers = [{ name: 'edge-nftables', created_at_ms: now - 40 * HOUR, seen_at_ms: now - 9_000, pulled_at_ms: now - 9_000, agent: 'crowdsec-firewall-bouncer/0.0.34' }];
     this.runs = [];
@@ -23,9 +24,15 @@ export class FleetWorld {
     switch (call) {
       case 'GET fleet':
         if (this.alone) return { problem: true, status: 409, code: 'no_authority', detail: "this node does not hold the fleet's authority; ask the node on which `phalanx fleet init` was run" };
-        return { body: { fleet: 'b1946ac92492d2347c6235b4d2611184', root: '591785b794601e212b260e25925636fd', root_expires_at_ms: now + 9_000 * HOUR, changing_root: false, sites: ['fra', 'iad', 'syd'], nodes: this.members(now), invitations: this.invitations, delegations: [] } };
+        return { body: { fleet: 'b1946ac92492d2347c6235b4d2611184', root: '591785b794601e212b260e25925636fd', root_expires_at_ms: now + 9_000 * HOUR, changing_root: false, sites: ['fra', 'iad', 'syd'], nodes: this.members(now), invitations: this.invitations, delegations: this.delegations } };
       case 'POST fleet/invitations':
         return fresh() || { status: 201, body: this.invite(body, now) };
+      case 'POST fleet/delegations':
+        this.delegations = [...this.delegations, { site: body.site, node: body.node, expires_at_ms: now + body.for_ms }];
+        return { status: 201, body: this.delegations.at(-1) };
+      case 'DELETE fleet/delegations':
+        this.delegations = [];
+        return { body: { site: 'iad', node: 'iad-1', expires_at_ms: null } };
       case 'POST fleet/orders':
         return fresh() || { status: 201, body: this.order(body, now) };
       case 'POST fleet/revocations':
@@ -39,8 +46,11 @@ export class FleetWorld {
       case 'POST policy/reload':
         if (this.brokenPolicy) return { problem: true, status: 422, code: 'policy_refused', detail: 'the policy was refused; the running one stays in force', diagnostics: [{ level: 'error', file: 'policy.toml', line: 7, message: 'unknown field `upstrem`', help: 'did you mean `upstream`?' }] };
         return { body: { version: 4 } };
-      case 'GET blocklists':
-        return { body: this.lists };
+      case 'GET blocklists': {
+        if (!id) return { body: this.lists };
+        const found = this.lists.find((one) => one.name === id);
+        return found ? { body: { ...found, first: Array.from({ length: Math.min(found.prefixes, Number(query.get('limit'))) }, (_, at) => `198.51.${at >> 8}.${at & 255}/32`) } } : { problem: true, status: 404, code: 'not_found', detail: 'no such list is in force' };
+      }
       case 'PUT blocklists':
         return this.put(id, body, query, now);
       case 'DELETE blocklists':
@@ -79,7 +89,7 @@ export class FleetWorld {
   members(now) {
     return ['fra/fra-1', 'iad/iad-1', 'syd/syd-1'].map((name) => {
       const [site, node] = name.split('/');
-      return { site, node, control: site === 'fra', expires_at_ms: now + 20 * HOUR, revoked_at_ms: this.revoked.has(name) ? now : null };
+      return { site, node, control: site !== 'syd', expires_at_ms: now + 20 * HOUR, revoked_at_ms: this.revoked.has(name) ? now : null };
     });
   }
 

@@ -27,7 +27,7 @@ export class People {
 
   me() {
     const account = this.operators.find((one) => one.name === this.asks) ?? null;
-    return { name: `operator ${this.asks}`, role: account?.role ?? 'owner', apps: account && account.apps.length > 0 ? account.apps : null, account, enrolling: false, fresh_until_ms: this.stale ? Date.now() - 1 : Date.now() + 300_000, operators: true };
+    return { session: `of ${this.asks}`, name: `operator ${this.asks}`, role: account?.role ?? 'owner', apps: account && account.apps.length > 0 ? account.apps : null, account, enrolling: false, fresh_until_ms: this.stale ? Date.now() - 1 : Date.now() + 300_000, operators: true };
   }
 
   note(kind, by, words, at_ms = Date.now()) {

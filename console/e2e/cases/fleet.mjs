@@ -118,6 +118,42 @@ test('an invitation asks for a fresh factor, and its token is shown once', { ski
   await close();
 });
 
+test('a site is let admit nodes of its own, and that is ended', { skip: mockOnly() }, async () => {
+  const { page, faults, close } = await open('#/fleet');
+  await page.getByRole('button', { name: 'Let a site admit nodes' }).click();
+  const form = page.getByRole('form', { name: 'Let a site admit nodes' });
+  assert.deepEqual(await form.getByLabel(/^Control node/).locator('option').allTextContents(), ['iad/iad-1'], 'no edge node, and not the one with the authority');
+  await form.getByLabel(/^Without the authority/).selectOption('3 days');
+  await form.getByRole('button', { name: 'Delegate' }).click();
+  await page.getByText(/^admits nodes of iad; renewed by itself, 3 d left$/).waitFor();
+  assert.equal(await page.getByRole('button', { name: 'Let a site admit nodes' }).count(), 0, 'one of each site');
+  await page.getByRole('button', { name: 'End the delegation of iad/iad-1' }).click();
+  await page.keyboard.press('Enter');
+  await page.getByText('None: while this node is away').waitFor();
+  assert.deepEqual(faults, []);
+  await close();
+});
+
+test('what is rare is told as the command that does it', { skip: mockOnly() }, async () => {
+  const { page, close } = await open('#/fleet');
+  for (const command of ['phalanx fleet snapshot FILE', 'phalanx fleet rollover', 'phalanx policy move-home --site NAME']) {
+    await page.getByRole('region', { name: 'Rarely needed, by command' }).getByText(command, { exact: true }).waitFor();
+  }
+  await close();
+});
+
+test('what is on a blocklist opens below it', { skip: mockOnly() }, async () => {
+  const { page, faults, close } = await open('#/intelligence');
+  const name = page.getByRole('button', { name: 'drop', exact: true });
+  await name.press('Enter');
+  await page.getByText('198.51.0.7/32', { exact: true }).waitFor();
+  await page.getByText(/^The first 200 of 1\u2009204/).waitFor();
+  await name.press('Enter');
+  await page.getByText('198.51.0.7/32', { exact: true }).waitFor({ state: 'detached' });
+  assert.deepEqual(faults, []);
+  await close();
+});
+
 test('a node without the authority says who has it, and not that something failed', { skip: mockOnly() }, async () => {
   lab.mock.world.fleet.alone = true;
   try {

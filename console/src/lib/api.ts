@@ -66,11 +66,13 @@ export const api = {
   orderNode: (site: string, node: string, duty: NodeDuty, reason: string) => call('post', '/api/v1/fleet/orders', { body: { site, node, duty, reason } }),
   revokeNode: (site: string, node: string, reason: string) => call('post', '/api/v1/fleet/revocations', { body: { site, node, reason, withdraw: false } }),
   recallNode: (site: string, node: string, reason: string) => call('delete', '/api/v1/nodes/{site}/{node}/decisions', { path: { site, node }, query: { role: 'node', reason } }),
+  delegate: (site: string, node: string, for_ms: number) => call('post', '/api/v1/fleet/delegations', { body: { site, node, for_ms } }),
+  endDelegation: (site: string, node: string) => call('delete', '/api/v1/fleet/delegations/{site}/{node}', { path: { site, node } }),
   upgrade: () => call('post', '/api/v1/upgrade', { timeoutMs: SLOW_MS }),
   reloadPolicy: () => call('post', '/api/v1/policy/reload', { timeoutMs: SLOW_MS }),
 
-  blocklists: () => call('get', '/api/v1/blocklists'),
-  blocklist: (name: string) => call('get', '/api/v1/blocklists/{name}', { path: { name }, query: { limit: 20 } }),
+  blocklists: () => call('get', '/api/v1/blocklists', { query: { limit: ROWS_MAX } }),
+  blocklist: (name: string) => call('get', '/api/v1/blocklists/{name}', { path: { name }, query: { limit: PREFIXES_SHOWN } }),
   importBlocklist: (name: string, text: string, query: { kind: 'ban' | 'challenge'; for_ms: number; reason: string }) =>
     call('put', '/api/v1/blocklists/{name}', { path: { name }, query, text, timeoutMs: IMPORT_MS }),
   removeBlocklist: (name: string, reason: string) => call('delete', '/api/v1/blocklists/{name}', { path: { name }, query: { reason } }),
@@ -90,17 +92,17 @@ export const api = {
   propose: (body: NewChange) => call('post', '/api/v1/policy/changes', { body, timeoutMs: SLOW_MS }),
   approve: (id: string, hash: string, reason: string) => call('post', '/api/v1/policy/changes/{id}/approve', { path: { id }, body: { hash, reason }, timeoutMs: SLOW_MS }),
   reject: (id: string, reason: string) => call('post', '/api/v1/policy/changes/{id}/reject', { path: { id }, body: { reason } }),
-  exclusions: () => call('get', '/api/v1/exclusions'),
+  exclusions: () => call('get', '/api/v1/exclusions', { query: { limit: ROWS_MAX } }),
   exclude: (body: NewExclusion) => call('post', '/api/v1/exclusions', { body, timeoutMs: SLOW_MS }),
 
   audit: (query: NonNullable<Asked<'get', '/api/v1/audit'>['query']>) => call('get', '/api/v1/audit', { query }),
   me: () => call('get', '/api/v1/me'),
-  operators: () => call('get', '/api/v1/operators'),
+  operators: () => call('get', '/api/v1/operators', { query: { limit: ROWS_MAX } }),
   invite: (name: string, role: Role, apps: string[]) => call('post', '/api/v1/operators', { body: { name, role, apps } }),
   changeOperator: (name: string, body: OperatorEdit) => call('patch', '/api/v1/operators/{name}', { path: { name }, body }),
   removeOperator: (name: string) => call('delete', '/api/v1/operators/{name}', { path: { name } }),
   resetOperator: (name: string) => call('post', '/api/v1/operators/{name}/reset', { path: { name } }),
-  sessions: () => call('get', '/api/v1/sessions'),
+  sessions: () => call('get', '/api/v1/sessions', { query: { limit: ROWS_MAX } }),
   endSession: (id: string) => call('delete', '/api/v1/sessions/{id}', { path: { id } }),
   makeToken: (name: string, role: Role, apps: string[], for_ms: number) => call('post', '/api/v1/me/tokens', { body: { name, role, apps, for_ms } }),
   endToken: (name: string) => call('delete', '/api/v1/me/tokens/{name}', { path: { name } }),
@@ -113,6 +115,12 @@ export const reportUrl = (query: { from_ms: number; to_ms: number; app: string; 
   address('/api/v1/report', {}, query);
 
 export const STREAM_PATH = '/api/v1/stream';
+
+/** As many as a node gives in one answer: whoever looks for something in a list looks in all of it. */
+const ROWS_MAX = 10_000;
+
+/** Of a blocklist: the rest is for the command line. */
+const PREFIXES_SHOWN = 200;
 
 /** The node lists no more decisions in one answer. */
 export const DECISIONS_MAX = 1_000;

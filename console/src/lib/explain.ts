@@ -51,7 +51,8 @@ export function reasonLine(reason: Reason): string {
 /** Why, with the message of the rule that decided when it is among the findings. */
 export function verdictLine(reason: Reason, signals: readonly Signal[]): string {
   const decider = reason.kind === 'rule' ? signals.find((signal) => signal.rule.id === reason.rule) : undefined;
-  return decider?.message ? `rule ${decider.rule.id}, ${decider.message}` : reasonLine(reason);
+  if (decider?.message) return `rule ${decider.rule.id}, ${decider.message}`;
+  return reason.kind === 'clean' && signals.length > 0 ? 'What matched was not enough to refuse it' : reasonLine(reason);
 }
 
 /** A decision's kind as a noun. */

@@ -1,5 +1,5 @@
-import { expect, test } from 'vitest';
-import { actorText, ago, duration, lag, micros, moment, number, parseDuration, rate, since, timeLeft } from './format';
+import { expect, test, vi } from 'vitest';
+import { actorText, ago, duration, lag, micros, moment, number, parseDuration, rate, since, timeLeft, timeZone } from './format';
 
 test('time left counts down to zero and never below', () => {
   expect(timeLeft(247_000)).toBe('4:07');
@@ -51,4 +51,14 @@ test('the day is told for moments of another day only', () => {
 
 test('small units are chosen by size', () => {
   expect([micros(830), micros(12_400), micros(2_500_000), lag(3.4), lag(1_240)]).toEqual(['830 µs', '12.4 ms', '2.50 s', '3 ms', '1.2 s']);
+});
+
+test('the zone of times is told with its distance from UTC', () => {
+  const now = Date.UTC(2026, 6, 1);
+  const minutes = vi.spyOn(Date.prototype, 'getTimezoneOffset');
+  for (const [offset, told] of [[-120, 'UTC+2'], [150, 'UTC\u22122:30'], [0, 'UTC'], [-345, 'UTC+5:45']] as const) {
+    minutes.mockReturnValue(offset);
+    expect(timeZone(now).endsWith(told)).toBe(true);
+  }
+  minutes.mockRestore();
 });

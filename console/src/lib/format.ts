@@ -78,6 +78,15 @@ export function moment(ms: number, now: number): string {
   return `${date.getDate()} ${MONTHS[date.getMonth()]}${year} ${time}`;
 }
 
+/** The zone of the times that are shown, as `Europe/Berlin, UTC+2`: where the browser is, which may not be where the node is. */
+export function timeZone(ms: number): string {
+  const minutes = -new Date(ms).getTimezoneOffset();
+  const [hours, rest] = [Math.floor(Math.abs(minutes) / 60), Math.abs(minutes) % 60];
+  const offset = minutes === 0 ? 'UTC' : `UTC${minutes < 0 ? '\u2212' : '+'}${hours}${rest ? `:${two(rest)}` : ''}`;
+  const name = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  return !name || name === 'UTC' || name === 'Etc/UTC' ? offset : `${name}, ${offset}`;
+}
+
 /** An exact, unambiguous form, for titles and copying. */
 export function isoTime(ms: number): string {
   const date = new Date(ms);

@@ -13,7 +13,7 @@ function known(more: Partial<Known> = {}, apps = [app('shop', 'block')], fleet: 
 }
 
 test('all is well', () => {
-  expect(assess(known())).toEqual({ level: 'holding', title: 'Holding.', sentence: 'All 2 nodes answer and share what they learn. 2 decisions in force.', faults: [] });
+  expect(assess(known())).toEqual({ level: 'holding', title: 'Holding.', sentence: 'Both nodes answer and share what they learn. 2 decisions in force.', faults: [] });
 });
 
 test('a node alone is no fault', () => {

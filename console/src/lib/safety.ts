@@ -90,7 +90,7 @@ function standing({ status, nodes, decisions, apps }: Known): string {
   const barred = decisions === 0 ? 'No decisions are in force.' : `${counted(decisions, 'decision')} in force.`;
   if (status.fleet.kind === 'local' || nodes.length <= 1) return `This node protects ${counted(status.plan.apps.length, 'app')} on its own. ${barred}`;
   const online = nodes.filter((node) => node.online).length;
-  const who = online === nodes.length ? `All ${online} nodes answer and share what they learn.` : `${online} of ${nodes.length} nodes answer.`;
+  const who = online === nodes.length ? `${online === 2 ? 'Both' : `All ${online}`} nodes answer and share what they learn.` : `${online} of ${nodes.length} nodes answer.`;
   return `${who} ${barred}`;
 }
 

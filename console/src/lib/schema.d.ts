@@ -4443,6 +4443,7 @@ export interface components {
             name: string;
             operators: boolean;
             role: components["schemas"]["OperatorRole"];
+            session?: string | null;
         };
         Member: {
             decisions: number;

@@ -1,6 +1,7 @@
 /**
  * What every page knows, and how it came to know it: fetched once, then kept current by the stream, fetched again
- * whenever the stream was broken. An operator who is limited to some apps has no stream; his page asks every few seconds.
+ * whenever the stream was broken. An operator who is limited to some apps has no stream; his page asks every few seconds. All tabs of a
+ * browser have one session: where another is opened or one ends in a tab, the others forget what they knew.
  */
 
 import { Announcer } from './announce';
@@ -21,12 +22,14 @@ import {
   type Status,
   type Withdrawal,
 } from './api';
+import { draft } from './draft.svelte';
 import { actionWord, kindWord, rowReason } from './explain';
 import { actorText, authorText, duration, heldText } from './format';
 import { addDecision, dropExpired, sortDecisions, withdraw } from './lists';
 import { returned } from './resource.svelte';
 import { has } from './rights';
-import { Stream, type LinkState } from './stream';
+import type { LinkState } from './stream';
+import { Sessions, SharedStream } from './tabs';
 import { visibleText } from './text';
 import { Trace, type Second } from './trace';
 import { messageOf } from './words';
@@ -75,23 +78,42 @@ export class Store {
   private lastStatusAt = 0;
   private lastSlowAt = 0;
   private readonly listeners = new Set<(row: RequestRow) => void>();
-  private readonly stream = new Stream(STREAM_PATH, {
+  /** Whose what is being edited is. */
+  private last = '';
+  private session: string | null = null;
+  /** Counts sessions: an answer to what an earlier one asked is dropped. */
+  private era = 0;
+  /** What happened to the decisions while they are being fetched. */
+  private meanwhile: ((list: readonly Decision[]) => Decision[])[] | null = null;
+  private readonly stream = new SharedStream(STREAM_PATH, {
     event: (name, data) => this.take(name, data),
     state: (state) => this.linkChanged(state),
   });
+  private readonly sessions = new Sessions((session) => this.sessionElsewhere(session));
 
   start(): void {
     this.tick ??= setInterval(() => this.second(), 1000);
+    this.sessions.open();
     void this.refresh().then((known) => {
-      if (known && this.apps === null) this.stream.open();
-      else if (known) this.link = 'live';
+      if (!known) return;
+      this.sessions.tell(this.session);
+      if (this.apps === null) this.stream.open(this.session);
+      else this.link = 'live';
     });
   }
 
   stop(): void {
     this.stream.close();
+    this.sessions.close();
     clearInterval(this.tick);
     this.tick = undefined;
+  }
+
+  /** A page that a browser set aside and shows again may be another operator's by now. */
+  resume(): void {
+    this.forget();
+    this.phase = 'starting';
+    this.start();
   }
 
   /** Calls back for each request that the stream tells of; returns what ends that. */
@@ -107,44 +129,76 @@ export class Store {
 
   /** Fetches everything anew. True when the node answered and knows us. */
   async refresh(): Promise<boolean> {
+    const era = this.era;
     try {
-      this.me = await api.me();
+      await this.fetchMe();
       const whole = this.apps === null;
-      const [status, decisions] = await Promise.all([api.status(), whole ? api.decisions() : []]);
+      const [status] = await Promise.all([api.status(), whole ? this.fetchDecisions() : undefined]);
+      if (era !== this.era) return false;
       this.takeStatus(status);
-      this.decisions = sortDecisions(decisions);
       this.meter.note(status.counters, status.now_ms);
       this.phase = 'ready';
       if (whole) await Promise.all([this.fetchHeld(), this.fetchSlow()]);
-      return true;
+      return era === this.era;
     } catch (error) {
-      this.failed(error);
+      if (era === this.era) this.failed(error);
       return false;
     }
   }
 
   async fetchMe(): Promise<void> {
-    this.me = await api.me();
+    const era = this.era;
+    const me = await api.me();
+    if (era !== this.era) return;
+    const session = me.session ?? null;
+    // A tab that stood still has not been told.
+    if (this.phase === 'ready' && session !== this.session) return this.resume();
+    this.me = me;
+    this.session = session;
+    // What one operator edits is not for the next.
+    if (this.last !== '' && this.last !== me.name) draft.discard();
+    this.last = me.name;
+  }
+
+  /** Fetches the decisions. What the stream tells meanwhile is newer than the answer. */
+  private async fetchDecisions(): Promise<void> {
+    const meanwhile: typeof this.meanwhile = (this.meanwhile = []);
+    try {
+      const fetched = sortDecisions(await api.decisions());
+      if (this.meanwhile === meanwhile) this.decisions = meanwhile.reduce((list, change) => change(list), fetched);
+    } finally {
+      if (this.meanwhile === meanwhile) this.meanwhile = null;
+    }
+  }
+
+  /** A change of the decisions, also of those on their way. */
+  private change(change: (list: readonly Decision[]) => Decision[]): void {
+    this.decisions = change(this.decisions);
+    if (this.meanwhile && this.meanwhile.length < LISTED_MAX) this.meanwhile.push(change);
   }
 
   /** Fetches what waits for an operator. */
   async fetchHeld(): Promise<void> {
+    const era = this.era;
     try {
       const { held, total } = await api.held();
+      if (era !== this.era) return;
       const known = new Set(this.waits.map((one) => one.id));
       const news = held.find((one) => !known.has(one.id));
       if (news && this.phase === 'ready') this.announcer.note(`Held for an operator: ${kindWord(news.kind)} of ${heldText(news)}.`);
       this.waits = held;
       this.waitsTotal = total;
     } catch (error) {
-      this.failed(error);
+      if (era === this.era) this.failed(error);
     }
   }
 
   /** What changes slowly and is not in the stream. Each may fail alone: what is not known is not shown. */
   async fetchSlow(): Promise<void> {
     this.lastSlowAt = this.now;
+    const era = this.era;
     const [incidents, fixes, selfTest, changes] = await Promise.allSettled([api.incidents(), api.fixes(), api.selfTest(), api.changes()]);
+    if (era !== this.era) return;
     if (incidents.status === 'fulfilled') this.takeIncidents(incidents.value);
     if (fixes.status === 'fulfilled') this.fixes = fixes.value.slice(0, FIXES_MAX);
     this.selfTest = selfTest.status === 'fulfilled' ? selfTest.value : null;
@@ -187,6 +241,7 @@ export class Store {
   async logout(): Promise<void> {
     await api.logout().catch(() => undefined);
     this.toLogin();
+    this.sessions.tell(null);
   }
 
   private take(name: string, data: unknown): void {
@@ -219,7 +274,7 @@ export class Store {
   private takeDecision(decision: Decision): void {
     if (decision.expires_at_ms <= this.now) return;
     const known = this.decisions.some((d) => d.id === decision.id);
-    this.decisions = addDecision(this.decisions, decision);
+    this.change((list) => addDecision(list, decision));
     const length = duration(decision.expires_at_ms - decision.created_at_ms);
     if (!known) {
       this.announcer.note(`${kindWord(decision.kind)} of ${actorText(decision.actor)} for ${length} by ${authorText(decision.author)}.`);
@@ -228,7 +283,7 @@ export class Store {
 
   private takeWithdrawal(order: Withdrawal): void {
     const before = this.decisions.length;
-    this.decisions = withdraw(this.decisions, order);
+    this.change((list) => withdraw(list, order));
     if (this.decisions.length < before) this.announcer.note(`Decision about ${actorText(order.actor)} ended by ${authorText(order.author)}.`);
   }
 
@@ -247,6 +302,8 @@ export class Store {
   }
 
   private linkChanged(state: LinkState): void {
+    const era = this.era;
+    const again = state === 'live' && this.link === 'live';
     this.link = state;
     if (state === 'live') {
       const missed = this.lostAt !== null;
@@ -255,13 +312,18 @@ export class Store {
         this.announcer.note('Connection to the node is back.');
         void this.refresh();
         returned();
+      } else {
+        // The stream was opened after they were fetched, or another tab keeps it now.
+        void this.fetchDecisions().catch((error: unknown) => era === this.era && this.failed(error));
+        void this.fetchHeld();
+        if (again) returned();
       }
       return;
     }
     this.lost();
     // An ended session looks to the stream like a lost connection; a call tells them apart.
     void api.status().catch((error: unknown) => {
-      if (error instanceof ApiError && error.status === 401) this.toLogin();
+      if (era === this.era && error instanceof ApiError && error.status === 401) this.toLogin();
     });
   }
 
@@ -276,17 +338,35 @@ export class Store {
   private failed(error: unknown): void {
     if (error instanceof ApiError && error.status === 401) this.toLogin();
     else if (error instanceof ApiError && error.code === 'enrolling') {
+      const session = this.session;
       this.toLogin();
+      this.session = session;
       this.phase = 'enrol';
     } else if (this.phase !== 'ready') this.phase = 'unreachable';
   }
 
+  /** Another tab says whose session it is now, or that it is nobody's. */
+  private sessionElsewhere(session: string | null): void {
+    if (this.phase !== 'starting' && this.phase !== 'unreachable' && session !== this.session) this.resume();
+  }
+
   private toLogin(): void {
+    this.forget();
+    this.phase = 'login';
+  }
+
+  /** Nothing of the session stays on a page that anyone may look at. */
+  private forget(): void {
+    this.era += 1;
+    this.session = null;
     this.stream.close();
     this.link = 'connecting';
     this.lostAt = null;
-    this.phase = 'login';
-    // Nothing of the session stays on a page that anyone may look at.
+    this.meanwhile = null;
+    this.meter = new Trace();
+    this.trace = [];
+    this.undoFailures = {};
+    this.announcement = '';
     this.me = this.status = this.selfTest = null;
     this.nodes = [];
     this.decisions = [];
@@ -313,10 +393,14 @@ export class Store {
   /** What the stream does not carry: plan, degraded reasons. To whom no stream is open it also says that the node is there. */
   private async pollStatus(): Promise<void> {
     this.lastStatusAt = this.now;
+    const era = this.era;
     try {
-      this.takeStatus(await api.status());
+      const status = await api.status();
+      if (era !== this.era) return;
+      this.takeStatus(status);
       if (this.apps !== null) this.linkHeard();
     } catch (error) {
+      if (era !== this.era) return;
       this.failed(error);
       if (this.apps !== null && this.phase === 'ready') {
         this.link = 'lost';

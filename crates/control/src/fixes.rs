@@ -6,6 +6,7 @@
 use phalanx_model::RequestId;
 use phalanx_model::limits::CERTIFICATE_ENDS_SOON_MS;
 use phalanx_policy::{Diagnostic, Level};
+use phalanx_trust::ca::CERTIFICATE_MS;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -149,14 +150,17 @@ fn of_certificate(certificate: &Certificate, now_ms: u64) -> Option<Fix> {
 
 fn of_membership(facts: &Facts) -> Option<Fix> {
     let ends_ms = facts.membership_ends_ms?;
-    // They are renewed at half of their time: an end so near means that this fails.
+    // They are good for a day and renewed at half of that: an end so near means that this has failed for hours.
     let left = ends_ms.saturating_sub(facts.now_ms);
-    (left < 2 * DAY_MS).then(|| {
+    (left < CERTIFICATE_MS / 4).then(|| {
         fix(
             String::from("membership"),
             EXPIRED,
             String::from("Let this node renew its certificates of the fleet"),
-            format!("they end in {} hours, and should have been renewed long before: the authority is not reached", left / HOUR_MS),
+            format!(
+                "they end in {} hours, and should have been renewed before: the authority is not reached",
+                left / HOUR_MS
+            ),
             ("phalanx fleet status", "#/"),
         )
     })
@@ -323,10 +327,15 @@ mod tests {
             ("a certificate has expired", certificate(-1), Some(("certificate:shop.pem", EXPIRED))),
             (
                 "the fleet's authority is not reached",
-                Facts { membership_ends_ms: Some(101 * DAY_MS), ..good() },
+                Facts { membership_ends_ms: Some(100 * DAY_MS + 5 * HOUR_MS), ..good() },
                 Some(("membership", EXPIRED)),
             ),
-            ("membership is good", Facts { membership_ends_ms: Some(120 * DAY_MS), ..good() }, None),
+            ("membership was just renewed", Facts { membership_ends_ms: Some(101 * DAY_MS), ..good() }, None),
+            (
+                "membership is about to be renewed",
+                Facts { membership_ends_ms: Some(100 * DAY_MS + 12 * HOUR_MS), ..good() },
+                None,
+            ),
             ("a rule refuses good clients", suspect(6, 3), Some(("false-positive:942100", FALSE_POSITIVES))),
             ("a rule refuses many, few of them good", suspect(50, 3), None),
             ("a rule refuses two good clients", suspect(2, 2), None),

@@ -57,6 +57,7 @@ fn named_anywhere(place: &Place) -> String {
         Part::Upstream => "upstream",
         Part::RateLimit => "rate limit",
         Part::Exclusion => "exclusion of",
+        Part::Exemption => return format!("exemption of {}", place.name),
     };
     let app = place.app.as_deref().unwrap_or_default();
     match &place.route {
@@ -81,7 +82,7 @@ pub fn told(part: Part, settings: Option<&Value>) -> impl Iterator<Item = (&str,
     let names: &[&str] = match part {
         Part::App => &["hosts", "mode", "passthrough", "tcp"],
         Part::RateLimit => &["rate", "key", "paths", "methods", "action"],
-        Part::Exclusion => &["owner", "reason", "until.at_s"],
+        Part::Exclusion | Part::Exemption => &["owner", "reason", "until.at_s"],
         Part::Upstream => &["weight", "backup", "tls.unverified"],
         _ => &[],
     };

@@ -28,7 +28,7 @@ pub use arrivals::{Arrival, Arrivals};
 pub use challenge::{ChallengeRules, Challenges, Hardship, PassUsed};
 pub use crawler::{Claimed, Claims, Crawler, Looked};
 pub use good::{GoodActor, GoodTraffic};
-pub use plan::{DecidePlan, Mode, OnError, StrikeRules};
+pub use plan::{DecidePlan, Exempted, Mode, OnError, StrikeRules};
 pub use provenance::Provenance;
 pub use strikes::{Denial, StrikeOutcome, StrikeTable, StruckActor, strike};
 pub use throttle::{Slowed, ThrottleRules, Throttled};

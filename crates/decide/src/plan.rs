@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use phalanx_model::{PrefixSet, limits};
+use phalanx_model::{Prefix, PrefixSet, limits};
 
 use crate::{ChallengeRules, Crawler, ThrottleRules};
 
@@ -49,11 +49,22 @@ impl Default for StrikeRules {
     }
 }
 
+/// Addresses that are never refused for what they ask, until some time.
+#[derive(Debug, Clone)]
+pub struct Exempted {
+    /// The addresses.
+    pub networks: PrefixSet,
+    /// When it ends, in Unix milliseconds; `u64::MAX`: never.
+    pub until_ms: u64,
+}
+
 /// Who is exempt from what, and how strikes count. One per plan, shared by its apps.
 #[derive(Debug, Clone, Default)]
 pub struct DecidePlan {
     /// Addresses that are never refused for what they ask; findings about them are recorded only.
     pub allow: PrefixSet,
+    /// The same, each until some time.
+    pub allow_until: Vec<Exempted>,
     /// Operators' networks: never banned, so that nobody locks themselves out.
     pub operators: PrefixSet,
     /// Trusted forwarders, CDNs and monitors: never banned, because many clients stand behind them.
@@ -69,8 +80,21 @@ pub struct DecidePlan {
 }
 
 impl DecidePlan {
+    /// Whether the address is never refused for what it asks.
+    pub fn is_allowed(&self, ip: IpAddr, now_ms: u64) -> bool {
+        self.allow.contains(ip)
+            || self.allow_until.iter().any(|one| now_ms < one.until_ms && one.networks.contains(ip))
+    }
+
     /// Whether the address may never be struck or banned.
-    pub fn is_exempt(&self, ip: IpAddr) -> bool {
-        self.allow.contains(ip) || self.operators.contains(ip) || self.forwarders.contains(ip)
+    pub fn is_exempt(&self, ip: IpAddr, now_ms: u64) -> bool {
+        self.is_allowed(ip, now_ms) || self.operators.contains(ip) || self.forwarders.contains(ip)
+    }
+
+    /// All that may never be struck or banned.
+    pub fn exempt(&self, now_ms: u64) -> impl Iterator<Item = Prefix> {
+        let lasting = self.allow_until.iter().filter(move |one| now_ms < one.until_ms);
+        let lists = [&self.allow, &self.operators, &self.forwarders];
+        lists.into_iter().chain(lasting.map(|one| &one.networks)).flat_map(|list| list.iter().copied())
     }
 }

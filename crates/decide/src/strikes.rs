@@ -116,7 +116,7 @@ pub fn strike(
     now_ms: u64,
 ) -> Option<StrikeOutcome> {
     let by_rule = denial.verdict.refuses() && matches!(denial.verdict.reason, Reason::Rule { .. });
-    if !by_rule || denial.provenance == Provenance::CrossSite || plan.is_exempt(denial.client) {
+    if !by_rule || denial.provenance == Provenance::CrossSite || plan.is_exempt(denial.client, now_ms) {
         return None;
     }
     let payloads = detections(denial.signals).flat_map(|s| s.matches.iter().map(|m| m.value_hash));

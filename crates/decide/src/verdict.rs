@@ -11,10 +11,10 @@ use crate::{DecidePlan, Mode, OnError};
 ///
 /// An allow in the answer means that nothing the client asks for is refused; findings are still recorded.
 pub fn standing(plan: &DecidePlan, view: &View, who: &Identities, now_ms: u64) -> Option<Verdict> {
-    if plan.allow.contains(who.ip) {
+    if plan.is_allowed(who.ip, now_ms) {
         return Some(Verdict::allow(Reason::AllowListed));
     }
-    ordered(plan, &view.lookup(who, now_ms)?, who.ip)
+    ordered(plan, &view.lookup(who, now_ms)?, who.ip, now_ms)
 }
 
 /// What stands against whoever comes with some software or asks for some place, all of which are among these keys. What stands about the
@@ -26,17 +26,17 @@ pub fn standing_wide(
     ip: IpAddr,
     now_ms: u64,
 ) -> Option<Verdict> {
-    ordered(plan, &view.about_any(about, now_ms)?, ip)
+    ordered(plan, &view.about_any(about, now_ms)?, ip, now_ms)
 }
 
-fn ordered(plan: &DecidePlan, found: &Found<'_>, ip: IpAddr) -> Option<Verdict> {
+fn ordered(plan: &DecidePlan, found: &Found<'_>, ip: IpAddr, now_ms: u64) -> Option<Verdict> {
     // The decision is unpacked only where it has an effect.
     let reason = || Some(Reason::Decision { decision: found.decision()? });
     match found.kind() {
         DecisionKind::Allow => Some(Verdict::allow(reason()?)),
         // It says by what a request is inspected, and nothing for or against it.
         DecisionKind::RaiseParanoia => None,
-        _ if plan.is_exempt(ip) => None,
+        _ if plan.is_exempt(ip, now_ms) => None,
         DecisionKind::Ban => Some(Verdict::deny(reason()?, 403)),
         // Whether the client has passed, or asks too often, the edge knows.
         DecisionKind::Challenge => {

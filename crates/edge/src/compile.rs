@@ -6,18 +6,21 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use phalanx_decide::rate::{Pace, Quota, RateKeyPart, RateRule, RateScope};
-use phalanx_decide::{ChallengeRules, Crawler, DecidePlan, Mode, OnError, StrikeRules, ThrottleRules};
+use phalanx_decide::{
+    ChallengeRules, Crawler, DecidePlan, Exempted, Mode, OnError, StrikeRules, ThrottleRules,
+};
 use phalanx_inspect::{Collections, CompileOptions, Program, Scope};
 use phalanx_model::{PrefixSet, names};
 use phalanx_policy::cdn::{self, Cdn};
 use phalanx_policy::crawler;
 use phalanx_policy::exclusion;
+use phalanx_policy::handling::Expiry;
 use phalanx_policy::policy;
 use phalanx_policy::seclang::ir::RuleEngine;
 use phalanx_policy::seclang::{LoadOptions, load_baseline, load_dirs_from, read_text};
 use phalanx_policy::{
-    AddressFrom, App, ChallengeUse, Classes, Diagnostic, Files, Networks, Policy, RateAction, RateKey, Route,
-    RuleSource, Server, Upstreams, route,
+    AddressFrom, App, ChallengeUse, Classes, Diagnostic, Exemption, Files, Networks, Policy, RateAction,
+    RateKey, Route, RuleSource, Server, Upstreams, route,
 };
 
 use crate::balance::group::UpstreamGroup;
@@ -92,6 +95,7 @@ impl EdgePlan {
         }
         let decide = DecidePlan {
             allow: prefixes(&policy.allow),
+            allow_until: policy.exemptions.iter().map(exempted).collect(),
             operators: prefixes(&policy.operator_networks),
             forwarders: PrefixSet::default(),
             strikes: StrikeRules {
@@ -426,6 +430,11 @@ impl Programs<'_> {
             CompileOptions { collections: Arc::clone(self.collections), ..CompileOptions::default() };
         Program::compile(&loaded.rules, &options).map(Arc::new)
     }
+}
+
+fn exempted(one: &Exemption) -> Exempted {
+    let until_ms = |until: Expiry| u64::try_from(until.at_s).unwrap_or_default().saturating_mul(1_000);
+    Exempted { networks: prefixes(&one.networks), until_ms: one.until.map_or(u64::MAX, until_ms) }
 }
 
 fn prefixes(list: &[phalanx_model::Prefix]) -> PrefixSet {

@@ -238,13 +238,13 @@ pub(crate) fn check(client: &Client, request: &mut Request) -> Result<(), Stop> 
 }
 
 fn refuses(worker: &Worker, plan: &EdgePlan, ip: IpAddr, level: Level) -> bool {
-    if plan.decide.allow.contains(ip) || plan.decide.is_exempt(ip) {
+    let now_ms = worker.shared.clock.now_ms();
+    if plan.decide.is_exempt(ip, now_ms) {
         return false;
     }
     if level >= Level::Full {
         return true;
     }
-    let now_ms = worker.shared.clock.now_ms();
     let known = worker.shared.tables.good.knows(ip, now_ms);
     match order_about(&worker.shared.view.load(), ip, now_ms) {
         Some(DecisionKind::Allow) => false,

@@ -20,6 +20,7 @@ pub(crate) fn features(policy: &Policy) -> Vec<String> {
         apps,
         allow: _,
         operator_networks: _,
+        exemptions,
         strikes: _,
         challenge,
         detection,
@@ -29,6 +30,7 @@ pub(crate) fn features(policy: &Policy) -> Vec<String> {
         crawlers,
     } = policy;
     note(&mut used, "challenges", *challenge != Challenge::default() || *throttle != Throttle::default());
+    note(&mut used, "exemptions", !exemptions.is_empty());
     note(&mut used, "detection", *detection != Detection::default());
     note(&mut used, "playbooks", *playbooks != PlaybooksUsed::default());
     note(&mut used, "client-address", cdn_networks.is_some());

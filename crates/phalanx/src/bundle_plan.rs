@@ -109,7 +109,8 @@ fn check_complexity(policy: &Policy, entry: &str, rules: usize) -> Result<(), Ve
         return Err(fault(entry, &message));
     }
     let of_apps: usize = policy.apps.iter().map(|app| app.trust_forwarded.len()).sum();
-    let prefixes = policy.allow.len() + policy.operator_networks.len() + of_apps;
+    let of_exemptions: usize = policy.exemptions.iter().map(|one| one.networks.len()).sum();
+    let prefixes = policy.allow.len() + policy.operator_networks.len() + of_exemptions + of_apps;
     if prefixes > POLICY_PREFIXES_MAX {
         let message =
             format!("the policy has {prefixes} addresses and ranges; {POLICY_PREFIXES_MAX} are possible");

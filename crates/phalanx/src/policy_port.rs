@@ -90,8 +90,7 @@ impl PolicyKeeper {
     /// The addresses on which no decision is enforced.
     pub(crate) fn exempt(&self) -> Vec<Prefix> {
         let plan = self.plan.load();
-        let lists = [&plan.decide.allow, &plan.decide.operators, &plan.decide.forwarders];
-        lists.into_iter().flat_map(|list| list.iter().copied()).collect()
+        plan.decide.exempt(self.clock.now_ms()).collect()
     }
 
     /// Loads the policy again. The change is in the ledger before it takes effect.

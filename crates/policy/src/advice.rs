@@ -78,6 +78,9 @@ impl Advice<'_> {
     fn policy(&mut self, raw: &RawPolicy, policy: &Policy) {
         self.exempt(&raw.allow, "are never refused, whatever they ask");
         self.exempt(raw.operator_networks.as_deref().unwrap_or_default(), "are never banned");
+        for exemption in &raw.exemptions {
+            self.exempt(&exemption.networks, "are never refused, whatever they ask");
+        }
         if let Some(mode) = raw.detection.mode.as_ref().filter(|mode| mode.value == DetectionMode::Off) {
             self.say(
                 &mode.span,

@@ -97,12 +97,13 @@ impl Check<'_> {
     fn policy(&mut self, mut raw: RawPolicy) -> Policy {
         let with_file = raw.cdn_networks.is_some();
         let policy = Policy {
-            version: raw.version.map_or(1, |version| version.value),
+            version: raw.version.as_ref().map_or(1, |version| version.value),
             allow: self.prefixes(&raw.allow, "nothing is refused any more, whoever asks"),
-            operator_networks: match raw.operator_networks {
-                Some(networks) => self.prefixes(&networks, "nobody is banned any more"),
+            operator_networks: match &raw.operator_networks {
+                Some(networks) => self.prefixes(networks, "nobody is banned any more"),
                 None => loopback(),
             },
+            exemptions: self.exemptions(&raw),
             strikes: self.strikes(&raw.strikes),
             challenge: self.challenge(&raw.challenge),
             throttle: self.throttle(&raw.throttle),

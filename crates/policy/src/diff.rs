@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::balance::Upstreams;
-use crate::{App, Exclusion, Policy, RateKey, RateLimit, Route};
+use crate::{App, Exclusion, Exemption, Policy, RateKey, RateLimit, Route};
 
 mod danger;
 mod files;
@@ -79,6 +79,8 @@ pub enum Part {
     RateLimit,
     /// An exclusion.
     Exclusion,
+    /// An exemption of clients.
+    Exemption,
 }
 
 /// What changes from `old` to `new`. `files` are those that the new policy names, by name: what they say decides whether rules that come
@@ -119,6 +121,10 @@ impl Place {
         Self { site: None, app: Some(app.to_owned()), route: None, part, name: name.into() }
     }
 
+    fn of_exemption(exemption: &Exemption) -> Self {
+        Self { site: None, app: None, route: None, part: Part::Exemption, name: exemption.name() }
+    }
+
     /// The app that it is a part of.
     fn app(&self) -> Option<Self> {
         let app = self.app.as_ref().filter(|_| self.part != Part::App)?;
@@ -144,7 +150,10 @@ impl Place {
 fn facts(policy: &Policy) -> Facts {
     let mut facts = Facts::new();
     let place = Place { site: None, app: None, route: None, part: Part::Policy, name: String::new() };
-    facts.insert(place, flat(policy, &["apps"]));
+    facts.insert(place, flat(policy, &["apps", "exemptions"]));
+    for exemption in &policy.exemptions {
+        add(&mut facts, Place::of_exemption(exemption), flat(exemption, &[]));
+    }
     for app in &policy.apps {
         let place = Place::of_app(&app.name, Part::App, "");
         let mut settings = flat(app, &["name", "routes", "rate_limits", "exclusions"]);
@@ -349,6 +358,7 @@ const UNORDERED: &[&str] = &[
     "allow",
     "deny",
     "operator_networks",
+    "networks",
     "trust_forwarded",
     "methods",
     "rules",

@@ -124,10 +124,9 @@ impl Exclusion {
     /// What is to be said of its end at a time, by its line.
     pub(crate) fn due(&self, file: &str, app: &str, now_s: i64) -> Option<Diagnostic> {
         let until = self.until?;
-        let days = until.at_s.saturating_sub(now_s).div_euclid(86_400);
-        let message = match days {
+        let message = match until.days_left(now_s) {
             ..0 => format!("an exclusion of app `{app}` has ended: its rules look at everything again"),
-            0..DAYS_LEAST => format!("an exclusion of app `{app}` ends in {days} days"),
+            days @ 0..DAYS_LEAST => format!("an exclusion of app `{app}` ends in {days} days"),
             _ => return None,
         };
         let help = format!(

@@ -111,13 +111,20 @@ pub struct Brand {
     pub logo: Option<PathBuf>,
 }
 
-/// When an app's security.txt expires (RFC 9116 section 2.5.5).
+/// When something ends: a security.txt (RFC 9116 section 2.5.5), an exclusion, an exemption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Expiry {
     /// In seconds of Unix time.
     pub at_s: i64,
     /// The line of the policy file that says so.
     pub line: u32,
+}
+
+impl Expiry {
+    /// Whole days that are left; negative once it is over.
+    pub(crate) fn days_left(self, now_s: i64) -> i64 {
+        self.at_s.saturating_sub(now_s).div_euclid(86_400)
+    }
 }
 
 /// A text with placeholders, as in `https://{host}{path}{query}`.

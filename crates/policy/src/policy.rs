@@ -14,6 +14,7 @@ use crate::client_certificate::ClientCertificate;
 use crate::compression::Compression;
 use crate::detection::Detection;
 use crate::exclusion::Exclusion;
+use crate::exemption::Exemption;
 use crate::handling::{Expiry, Handling};
 use crate::networks::Networks;
 use crate::rate_limit::RateLimit;
@@ -31,6 +32,8 @@ pub struct Policy {
     pub allow: Vec<Prefix>,
     /// Operators' networks: never banned.
     pub operator_networks: Vec<Prefix>,
+    /// Never refused for what they ask, until some day.
+    pub exemptions: Vec<Exemption>,
     /// When strikes become a ban.
     pub strikes: Strikes,
     /// What a challenge asks of a client.
@@ -344,6 +347,7 @@ impl Policy {
             apps: vec![app],
             allow: Vec::new(),
             operator_networks: loopback(),
+            exemptions: Vec::new(),
             strikes: Strikes::default(),
             challenge: Challenge::default(),
             throttle: Throttle::default(),
@@ -356,7 +360,7 @@ impl Policy {
 }
 
 impl Policy {
-    /// What is to be said about times that policy names, at this one: of a security.txt or an exclusion that has expired or soon will. Apart from
+    /// What is to be said about times that policy names, at this one: of a security.txt, an exclusion or an exemption that has ended or soon will. Apart from
     /// reading, because a policy that ran yesterday must run today.
     pub fn due(&self, file: &str, now_ms: u64) -> Vec<Diagnostic> {
         let now_s = i64::try_from(now_ms / 1_000).unwrap_or(i64::MAX);
@@ -376,7 +380,8 @@ impl Policy {
         let exclusions = self.apps.iter().flat_map(|app| {
             app.exclusions.iter().filter_map(move |exclusion| exclusion.due(file, &app.name, now_s))
         });
-        said.chain(exclusions).collect()
+        let exemptions = self.exemptions.iter().filter_map(|exemption| exemption.due(file, now_s));
+        said.chain(exclusions).chain(exemptions).collect()
     }
 }
 

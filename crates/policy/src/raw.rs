@@ -27,7 +27,7 @@ use challenge::{RawChallenge, RawThrottle};
 use client_certificate::RawClientCertificate;
 use compression::RawCompression;
 use detection::RawDetection;
-use exclusions::RawExclusion;
+use exclusions::{RawExclusion, RawExemption};
 use origin_tls::RawOriginTls;
 use routes::{RawHeaderEdits, RawMaintenance, RawPages, RawResponses, RawRoute, RawSecurityTxt};
 use upstreams::{RawHealth, RawQueue, RawRetries, RawUpstreams};
@@ -43,6 +43,9 @@ pub struct RawPolicy {
     pub allow: Vec<At<String>>,
     /// Operators' addresses and ranges, which are never banned. Loopback if not given.
     pub operator_networks: Option<Vec<At<String>>>,
+    /// Addresses and ranges that are never refused for what they ask, in somebody's name and until some day.
+    #[serde(default)]
+    pub exemptions: Vec<At<RawExemption>>,
     /// A file with networks of content delivery networks, newer than those that the product brings, or others.
     pub cdn_networks: Option<String>,
     /// A file with crawlers, beside those that the product knows, or with what it does not know of them.

@@ -152,6 +152,31 @@ fn each_setting_of_limits_and_exclusions_has_a_direction() {
 }
 
 #[test]
+fn an_exemption_waits_when_it_comes_widens_or_lasts_longer() {
+    let exemption = |networks: &str, until: &str| {
+        format!(
+            "^[[exemptions]]\nnetworks = [{networks}]\nowner = \"ann\"\nreason = \"t\"\nuntil = {until}\n"
+        )
+    };
+    let one = exemption("\"192.0.2.0/25\"", "2030-01-01");
+    looser("^", &one);
+    looser(&one, &exemption("\"192.0.2.0/24\"", "2030-01-01"));
+    looser(&one, &exemption("\"192.0.2.0/25\"", "2030-01-02"));
+    looser(&one, &exemption("\"192.0.2.0/25\"", "\"never\""));
+    looser(&exemption("\"192.0.2.0/25\"", "\"never\""), "^allow = [\"192.0.2.0/24\"]");
+    let with = |text: &str| format!("{}\n{APP}", text.trim_start_matches('^'));
+    let two = format!("{one}{}", with(&exemption("\"192.0.2.128/25\"", "2031-01-01")));
+    for (old, new) in [
+        (with("allow = [\"192.0.2.0/24\"]"), with(&exemption("\"192.0.2.0/25\"", "\"never\""))),
+        (with(&one), with(&one.replace("owner = \"ann\"", "owner = \"bob\""))),
+        (with(&two).replace(APP, "") + APP, with(&exemption("\"192.0.2.0/24\"", "2030-01-01"))),
+    ] {
+        assert_eq!(dangers(&old, &new), [""; 0], "\n{old}->\n{new}");
+    }
+    assert_eq!(dangers(APP, &with(&one)), ["192.0.2.0/25 is never refused for what it asks"]);
+}
+
+#[test]
 fn what_is_done_beyond_passing_on_waits_where_it_could_open_something() {
     for (one, other) in [
         ("", "upstream_host = \"upstream\""),

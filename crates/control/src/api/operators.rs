@@ -221,6 +221,9 @@ pub struct Me {
     pub fresh_until_ms: Option<u64>,
     /// Whether this node has any operators.
     pub operators: bool,
+    /// Names the session, as `GET /api/v1/sessions` does; nothing of tokens and the socket. No secret.
+    #[serde(default)]
+    pub session: Option<String>,
 }
 
 /// A console session.

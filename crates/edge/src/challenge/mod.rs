@@ -56,7 +56,8 @@ pub(crate) fn order(client: &Client, request: &mut Request, verdict: Verdict) ->
 /// Challenges a client of an app that challenges all of them.
 pub(crate) fn check_app(client: &Client, request: &mut Request) -> Result<(), Stop> {
     let spared = || request.allowed || request.challenge.is_some() || client.is_for_nobody();
-    if !request.app().challenges || spared() || request.plan.decide.is_exempt(request.client) {
+    let is_exempt = || request.plan.decide.is_exempt(request.client, client.worker.shared.clock.now_ms());
+    if !request.app().challenges || spared() || is_exempt() {
         return Ok(());
     }
     let verdict = Verdict { action: Action::Challenge, status: STATUS, ..Verdict::allow(Reason::Challenge) };

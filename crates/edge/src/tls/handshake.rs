@@ -63,7 +63,7 @@ pub(crate) fn comes_too_often(worker: &Worker, plan: &EdgePlan, actor: Option<Ip
     let Arrival::TooEarly { told } = tables.greetings.admit(ip, pace, tables.rates.now_ns()) else {
         return false;
     };
-    if plan.decide.allow.contains(ip) || plan.decide.is_exempt(ip) {
+    if plan.decide.is_exempt(ip, worker.shared.clock.now_ms()) {
         return false;
     }
     worker.counters.count_limit(LimitReached::HandshakeRate);

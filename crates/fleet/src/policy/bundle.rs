@@ -214,6 +214,7 @@ pub const FEATURES: &[&str] = &[
     "compression",
     "detection",
     "exclusions",
+    "exemptions",
     "networks",
     "origins",
     "pages-branded",

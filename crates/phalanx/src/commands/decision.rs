@@ -200,7 +200,7 @@ fn add(args: &AddArgs) -> anyhow::Result<()> {
     }
     if let Some(network) = exempt {
         print::text(&format!(
-            "note: it has no effect here: the policy exempts {network} (`allow`, `operator_networks` or `trust_forwarded`)\n"
+            "note: it has no effect here: the policy exempts {network} (`allow`, `exemptions`, `operator_networks` or `trust_forwarded`)\n"
         ))?;
     }
     Ok(())

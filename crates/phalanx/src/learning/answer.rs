@@ -22,7 +22,7 @@ use phalanx_learn::respond::{
 use phalanx_learn::{Detector, IncidentId, Signal};
 use phalanx_model::event::Proposal;
 use phalanx_model::limits::{HERE_FOR_MAX_MS, REASON_BYTES_MAX};
-use phalanx_model::{Actor, ActorKey, Confidence, PrefixSet, RequestId, Swap};
+use phalanx_model::{Actor, ActorKey, Confidence, Prefix, RequestId, Swap};
 use phalanx_policy::DetectionMode;
 
 use super::followed::Followed;
@@ -137,7 +137,7 @@ impl Answers {
         for incident in incidents.filter(|_| plan.detection.mode == DetectionMode::Act) {
             let Some(request) = incident.evidence.last() else { continue };
             let trace = Trace::of_request(RequestId::from_bits(*request));
-            for suspect in self.followed.kin(incident, &|actor| is_exempt(&plan, actor), now_ms) {
+            for suspect in self.followed.kin(incident, &|actor| is_exempt(&plan, actor, now_ms), now_ms) {
                 let because = Signal {
                     at_ms: suspect.last_ms,
                     detector: suspect.detector,
@@ -359,7 +359,7 @@ impl Answers {
         if signal.subject.kind == SubjectKind::Software && !is_from_many(signal) {
             return Vec::new();
         }
-        let is_exempt = |actor: &Actor| is_exempt(plan, actor);
+        let is_exempt = |actor: &Actor| is_exempt(plan, actor, now_ms);
         let mut candidates = self.followed.named(incident, signal, trace, &is_exempt, now_ms);
         if !self.followed.is_informed(incident) {
             // The data plane may know more: it is told by the process before it.
@@ -413,16 +413,14 @@ fn actor_of(order: &Order) -> Option<Actor> {
 }
 
 /// Whether an actor is, or a network has in it, somebody about whom nothing is ever ordered.
-fn is_exempt(plan: &EdgePlan, actor: &Actor) -> bool {
+fn is_exempt(plan: &EdgePlan, actor: &Actor, now_ms: u64) -> bool {
     let network = match actor {
-        Actor::Ip(ip) | Actor::Client { ip, .. } => return plan.decide.is_exempt(*ip),
+        Actor::Ip(ip) | Actor::Client { ip, .. } => return plan.decide.is_exempt(*ip, now_ms),
         Actor::Prefix(network) => network,
         _ => return false,
     };
-    let touches = |set: &PrefixSet| {
-        set.iter().any(|one| one.contains(&network.addr()) || network.contains(&one.addr()))
-    };
-    [&plan.decide.allow, &plan.decide.operators, &plan.decide.forwarders].into_iter().any(touches)
+    let touches = |one: Prefix| one.contains(&network.addr()) || network.contains(&one.addr());
+    plan.decide.exempt(now_ms).any(touches)
 }
 
 /// A longer reason would be refused with its decision.

@@ -220,7 +220,7 @@ impl Means {
             asn: place.asn,
             country: place.country,
             attack: attack(access, signals),
-            exempt: access.crawler || self.is_exempt(access.client),
+            exempt: access.crawler || self.is_exempt(access.client, access.at_ms),
         };
         let mut event = Event::of(access, &known, &self.key);
         if is_own_refusal(access) {
@@ -230,8 +230,8 @@ impl Means {
         event
     }
 
-    fn is_exempt(&self, ip: IpAddr) -> bool {
-        self.plan.load().decide.is_exempt(ip)
+    fn is_exempt(&self, ip: IpAddr, at_ms: u64) -> bool {
+        self.plan.load().decide.is_exempt(ip, at_ms)
     }
 }
 

@@ -47,7 +47,7 @@ impl Hands {
         let now_ms = self.clock.now_ms();
         let plan = self.plan.load();
         let honest = |ip: IpAddr| self.tables.good.count(ip, now_ms);
-        let exempt = |ip: IpAddr| plan.decide.is_exempt(ip);
+        let exempt = |ip: IpAddr| plan.decide.is_exempt(ip, now_ms);
         Plan::of(case, measure, scope, &Known { honest: &honest, exempt: &exempt })
     }
 

@@ -67,6 +67,12 @@ pub(super) fn dangers(old: &Policy, new: &Policy, files: &NewFiles) -> Vec<Dange
     for (setting, why) in whole::compare(old, new).0 {
         found.insert(Danger { place: place.clone(), setting: setting.to_owned(), why });
     }
+    for exemption in &new.exemptions {
+        if let Some((setting, why)) = whole::exemption(old, exemption) {
+            let place = Place::of_exemption(exemption);
+            found.insert(Danger { place, setting: setting.to_owned(), why });
+        }
+    }
     let mut comparing = Comparing { old, new, files, servers: upstreams::by_place(&old.apps), found };
     comparing.apps();
     comparing.found.into_iter().collect()

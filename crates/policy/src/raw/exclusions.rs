@@ -1,4 +1,4 @@
-//! `[[apps.exclusions]]` as written.
+//! `[[apps.exclusions]]` and `[[exemptions]]` as written.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -25,6 +25,22 @@ pub struct RawExclusion {
     /// Who answers for it.
     pub owner: Option<At<String>>,
     /// Why it is there, as in "ticket 4711: comments quote SQL".
+    pub reason: Option<At<String>>,
+    /// The day after which it ends, as in 2027-06-01, or a time with an offset, or "never".
+    #[schemars(with = "Option<String>")]
+    pub until: Option<At<RawUntil>>,
+}
+
+/// Clients that are never refused for what they ask, for some time.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawExemption {
+    /// Their addresses and ranges.
+    #[serde(default)]
+    pub networks: Vec<At<String>>,
+    /// Who answers for it.
+    pub owner: Option<At<String>>,
+    /// Why it is there, as in "penetration test of December".
     pub reason: Option<At<String>>,
     /// The day after which it ends, as in 2027-06-01, or a time with an offset, or "never".
     #[schemars(with = "Option<String>")]

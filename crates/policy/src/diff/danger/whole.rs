@@ -4,8 +4,10 @@ use super::Findings;
 use super::app::is_faster;
 use super::networks::wider;
 use crate::detection::{Detection, DetectionMode, DetectionThreshold};
+use crate::exemption::Exemption;
 use crate::policy::{PlaybooksUsed, Strikes};
 use crate::{Challenge, Policy, Throttle};
+use phalanx_model::Prefix;
 
 /// What of it takes protection away.
 pub(super) fn compare(old: &Policy, new: &Policy) -> Findings {
@@ -15,6 +17,8 @@ pub(super) fn compare(old: &Policy, new: &Policy) -> Findings {
         apps: _,
         allow,
         operator_networks,
+        // They are compared one by one.
+        exemptions: _,
         strikes: of_strikes,
         challenge: of_challenge,
         throttle: of_throttle,
@@ -40,6 +44,21 @@ pub(super) fn compare(old: &Policy, new: &Policy) -> Findings {
     let other = *crawlers != old.crawlers;
     found.say_if(other, "crawlers", "others may be taken for crawlers, who are not challenged");
     found
+}
+
+/// Whether it spares somebody whom nothing spared before for as long.
+pub(super) fn exemption(old: &Policy, new: &Exemption) -> Option<(&'static str, String)> {
+    let spared = |until_s: i64| -> Vec<Prefix> {
+        let lasting = old.exemptions.iter().filter(|old| old.ends_at_s() >= until_s);
+        old.allow.iter().chain(lasting.flat_map(|old| &old.networks)).copied().collect()
+    };
+    if let Some(network) = wider(&spared(i64::MIN), &new.networks) {
+        let end = if new.until.is_none() { ", for ever" } else { "" };
+        return Some(("", format!("{network} is never refused for what it asks{end}")));
+    }
+    wider(&spared(new.ends_at_s()), &new.networks)?;
+    let why = if new.until.is_none() { "the exemption never ends" } else { "the exemption ends later" };
+    Some(("until.at_s", why.to_owned()))
 }
 
 fn strikes(old: &Strikes, new: &Strikes, found: &mut Findings) {
