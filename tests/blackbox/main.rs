@@ -21,6 +21,8 @@ mod acme_again;
 mod advice;
 mod api;
 #[cfg(test)]
+mod attacks;
+#[cfg(test)]
 mod beside;
 #[cfg(test)]
 mod beside_cases;

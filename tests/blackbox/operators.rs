@@ -47,7 +47,7 @@ impl Browser {
     }
 
     /// Follows the link of `operator add` and gives the account a password with an app.
-    fn enrol(&mut self, link: &str) -> TotpSecret {
+    fn enrol(&mut self, link: &str) -> (TotpSecret, Vec<String>) {
         let path = &link[link.find("/login").unwrap()..];
         assert_eq!(self.send("GET", path, None).status, 303);
         let offer: Value = serde_json::from_slice(&self.send("POST", "/api/v1/me/totp", None).body).unwrap();
@@ -57,7 +57,8 @@ impl Browser {
         let body = json!({ "password": PASSWORD, "code": app.code(step() - 1) });
         let set = self.send("POST", "/api/v1/me/password", Some(body));
         assert_eq!(set.status, 200, "{}", set.text());
-        app
+        let set: Value = serde_json::from_slice(&set.body).unwrap();
+        (app, serde_json::from_value(set["codes"].clone()).unwrap())
     }
 }
 
@@ -94,7 +95,7 @@ fn an_account_of_one_node_counts_and_ends_at_all_and_outlives_the_node() {
     let (fra, syd, iad) = (up("fra"), up("syd"), up("iad"));
     // Before the nodes know each other, an account travels when they do.
     let added = fra.cli_json(&["operator", "add", "alice", "--role", "owner"]);
-    let codes = Browser::at(&fra).enrol(added["url"].as_str().unwrap());
+    let (codes, _) = Browser::at(&fra).enrol(added["url"].as_str().unwrap());
     let knows = |node: &Node| {
         let listed = node.cli_json(&["operator", "list"]);
         listed[0]["password"] == true && listed[0]["made_on"] == "fra/a"
@@ -130,6 +131,41 @@ fn an_account_of_one_node_counts_and_ends_at_all_and_outlives_the_node() {
     assert!(took < Duration::from_secs(2), "{took:?}, with the commands that ask");
     assert!(iad.cli(&["operator", "remove", "alice"]).status.success());
     until("she is gone", || names(&syd) == ["bob"]);
+}
+
+#[test]
+fn a_code_shown_at_two_nodes_at_once_counts_at_each_once_at_most_and_nowhere_afterwards() {
+    let Some(nats) = Nats::start() else { return };
+    let app = App::start();
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "a secret of the fleet, of some length").unwrap();
+    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let (url, secret) = (nats.url(), secret.display().to_string());
+    let nodes = ["fra", "syd"].map(|site| Node::up(&app.url, &member(&url, &secret, site)));
+    let added = nodes[0].cli_json(&["operator", "add", "alice", "--role", "owner"]);
+    let (codes, recovery) = Browser::at(&nodes[0]).enrol(added["url"].as_str().unwrap());
+    until("both know her", || {
+        nodes.iter().all(|node| node.cli_json(&["operator", "list"])[0]["password"] == true)
+    });
+    for shown in [codes.code(step()), recovery[0].clone()] {
+        let at_once: Vec<u16> = std::thread::scope(|scope| {
+            let each = (0..8).map(|n| {
+                let (node, shown) = (&nodes[n % 2], shown.clone());
+                scope.spawn(move || (n % 2, Browser::at(node).log_in("alice", &shown).status))
+            });
+            let each: Vec<_> = each.collect();
+            let answers: Vec<_> = each.into_iter().map(|one| one.join().unwrap()).collect();
+            let of = |at: usize| answers.iter().filter(|one| **one == (at, 200)).count();
+            assert!(of(0) <= 1 && of(1) <= 1 && of(0) + of(1) >= 1, "{answers:?}");
+            answers.into_iter().map(|(_, status)| status).collect()
+        });
+        assert!(at_once.iter().all(|status| [200, 401].contains(status)), "{at_once:?}");
+        // A right login gives its try back: a wrong one tells that the other node's use has arrived, or that it was refused before.
+        for node in &nodes {
+            assert_eq!(Browser::at(node).log_in("alice", &shown).status, 401);
+        }
+    }
 }
 
 /// Settings of a node whose console has a name.

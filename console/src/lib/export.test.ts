@@ -2,7 +2,8 @@ import { expect, test } from 'vitest';
 import { csv, csvCell } from './export';
 
 test('no cell is a formula', () => {
-  for (const text of ['=1+1', '+1', '-1', '@SUM(A1)', '\t=1', ' =1', '\r=1']) expect(csvCell(text)).toMatch(/^"?'/);
+  for (const text of ['=1+1', '+1', '-1', '@SUM(A1)', '\t=1', ' =1', '\r=1', '\uff1d1', '"=1']) expect(csvCell(text)).toMatch(/^"?'/);
+  expect(csvCell('a;=1+1; "@x;b')).toBe(`"a;'=1+1;' ""@x;b"`);
   expect(csvCell(-1)).toBe('-1');
   expect(csvCell(null)).toBe('');
 });

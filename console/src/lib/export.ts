@@ -1,10 +1,16 @@
 /** What is shown, as a file: CSV whose cells no spreadsheet takes for formulas, and JSON. */
 
-/** A cell. Spreadsheets run what begins with one of these; an apostrophe makes it text. */
+/** Spreadsheets run what begins so, also within quotes of its own. */
+const FORMULA = /^[\s"]*[=+\-@\uff1d\uff0b\uff0d\uff20]/;
+/** In many countries a semicolon begins a new cell, whatever the quotes say. */
+const NEXT_FORMULA = /;(?=[\s"]*[=+\-@\uff1d\uff0b\uff0d\uff20])/g;
+
+/** A cell. An apostrophe makes a formula text. */
 export function csvCell(value: unknown): string {
   const text = value === null || value === undefined ? '' : String(value);
-  const plain = /^[\s]*[=+\-@\t\r]/.test(text) && typeof value !== 'number' ? `'${text}` : text;
-  return /[",\r\n]/.test(plain) ? `"${plain.replaceAll('"', '""')}"` : plain;
+  const inside = typeof value === 'number' ? text : text.replace(NEXT_FORMULA, ";'");
+  const plain = FORMULA.test(text) && typeof value !== 'number' ? `'${inside}` : inside;
+  return /[",;\r\n]/.test(plain) ? `"${plain.replaceAll('"', '""')}"` : plain;
 }
 
 /** Rows as CSV (RFC 4180), the names of the columns first. */

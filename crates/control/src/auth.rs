@@ -84,12 +84,32 @@ impl Principal {
         }
     }
 
+    /// Who he is, for what is kept of him: names change hands, ids do not.
+    pub(crate) fn identity(&self) -> String {
+        match self {
+            Self::Socket | Self::Token | Self::Link(_) => self.name(),
+            Self::Operator(operator, _) => format!("operator {}", operator.id),
+            Self::ApiToken(both) => {
+                let (operator, token) = both.as_ref();
+                format!("token {} of operator {}, made at {}", token.name, operator.id, token.created_at_ms)
+            }
+        }
+    }
+
     /// The operator that he is, or acts for.
     pub(crate) fn operator(&self) -> Option<&Operator> {
         match self {
             Self::Socket | Self::Token | Self::Link(_) => None,
             Self::Operator(operator, _) => Some(operator),
             Self::ApiToken(both) => Some(&both.0),
+        }
+    }
+
+    /// The API token that he shows.
+    pub(crate) fn token(&self) -> Option<&OperatorToken> {
+        match self {
+            Self::ApiToken(both) => Some(&both.1),
+            Self::Socket | Self::Token | Self::Link(_) | Self::Operator(..) => None,
         }
     }
 
@@ -131,6 +151,24 @@ impl Principal {
                 Some(held.session.proved_at_ms.saturating_add(FRESH_FACTOR_MS))
             }
             Self::ApiToken(_) => Some(0),
+        }
+    }
+
+    /// Whether what let him in still does: the session is open, the token has not ended, the account is what it was.
+    pub(crate) fn is_still(&self, control: &Control) -> bool {
+        let (deps, now_ms) = (&control.deps, control.now_ms());
+        match self {
+            Self::Link(held) => deps.sessions.is_open(&held.id, now_ms),
+            Self::Operator(operator, held) => {
+                current(control, &operator.as_ref().into()).is_some()
+                    && deps.sessions.is_open(&held.id, now_ms)
+            }
+            Self::ApiToken(both) => {
+                let (operator, token) = both.as_ref();
+                let now = current(control, &operator.into());
+                now.is_some_and(|now| now.tokens.contains(token)) && now_ms < token.expires_at_ms
+            }
+            Self::Socket | Self::Token => true,
         }
     }
 
@@ -221,9 +259,24 @@ pub(crate) async fn require(
             Err(error) => return error.into_response(),
         };
     }
-    request.extensions_mut().insert(principal);
-    next.run(request).await
+    request.extensions_mut().insert(principal.clone());
+    let shown = is_shown(&request);
+    let answer = next.run(request).await;
+    // What was done is done, and its answer says so. What is only shown is not shown to who was shut out while it was looked up.
+    if shown && !principal.is_still(&control) {
+        return ApiError::unauthorized().into_response();
+    }
+    answer
 }
+
+/// Whether a request changes nothing, however long its answer takes.
+fn is_shown(request: &Request) -> bool {
+    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    [Method::GET, Method::HEAD].contains(request.method()) || path.is_some_and(|path| SHOWN.contains(&path))
+}
+
+/// What is asked with files, and changes nothing.
+const SHOWN: &[&str] = &["/api/v1/policy/check", "/api/v1/policy/diff", "/api/v1/policy/replay"];
 
 /// Lets only pages of this node log somebody in, or anybody would be logged in as somebody else without noticing.
 pub(crate) async fn from_here(State(control): State<Arc<Control>>, request: Request, next: Next) -> Response {
@@ -373,10 +426,11 @@ impl Failures {
     /// The answer to a failed attempt.
     pub(crate) fn refuse(&self, now_ms: u64) -> ApiError {
         if !self.note(now_ms, "a wrong token or login ticket was presented") {
-            return ApiError::new(
-                StatusCode::TOO_MANY_REQUESTS,
+            let wait_ms = self.0.lock().0.saturating_add(FAILURES_WINDOW_MS).saturating_sub(now_ms);
+            return ApiError::too_many(
                 "too_many_failures",
                 "too many failed attempts",
+                wait_ms.div_ceil(1_000),
             );
         }
         ApiError::unauthorized()
@@ -386,7 +440,7 @@ impl Failures {
     pub(crate) fn note(&self, now_ms: u64, what: &str) -> bool {
         let count = {
             let mut window = self.0.lock();
-            if now_ms.saturating_sub(window.0) >= 60_000 {
+            if now_ms.saturating_sub(window.0) >= FAILURES_WINDOW_MS {
                 *window = (now_ms, 0);
             }
             window.1 = window.1.saturating_add(1);
@@ -399,6 +453,8 @@ impl Failures {
         few
     }
 }
+
+const FAILURES_WINDOW_MS: u64 = 60_000;
 
 #[cfg(test)]
 mod tests {

@@ -16,7 +16,7 @@ use phalanx_model::limits::{
     CHANGE_DIFFERENCES_MAX, CHANGE_LIFE_MS, CHANGES_KEPT_MAX, CHANGES_PER_AUTHOR_MAX, CHANGES_WAITING_MAX,
     POLICY_BUNDLE_BYTES_MAX,
 };
-use phalanx_trust::{Sealer, TrustError, private_file, random_bytes, sha256};
+use phalanx_trust::{OperatorToken, Sealer, TrustError, private_file, random_bytes, sha256};
 use serde::{Deserialize, Serialize};
 
 use crate::api::{NewPolicyChange, PolicyChange, PolicyChangeState, PolicyDiffered, PolicyDifference};
@@ -38,6 +38,9 @@ pub(crate) struct Kept {
     /// That account as it was when he ordered it; none of what was ordered before changes said so.
     #[serde(default)]
     pub(crate) generation: Option<u64>,
+    /// The token by which he ordered it, if it was one.
+    #[serde(default)]
+    pub(crate) token: Option<OperatorToken>,
     /// The hash of what it is based on.
     pub(crate) base_hash: String,
 }
@@ -50,6 +53,7 @@ pub(crate) struct Wanted {
     pub(crate) operator: Option<String>,
     /// His account's.
     pub(crate) generation: Option<u64>,
+    pub(crate) token: Option<OperatorToken>,
     pub(crate) source: String,
     pub(crate) stage: Option<String>,
     pub(crate) base: (u64, String),
@@ -259,8 +263,8 @@ pub(crate) fn shown(mut dangers: Vec<PolicyDifference>) -> Vec<PolicyDifference>
 }
 
 fn kept(wanted: Wanted, state: PolicyChangeState, now_ms: u64) -> (Kept, NewPolicyChange) {
-    let Wanted { order, author, operator, generation, source, stage, base: (base, base_hash), mut differs } =
-        wanted;
+    let Wanted { order, author, operator, generation, token, source, stage, base, mut differs } = wanted;
+    let (base, base_hash) = base;
     let random = u64::from_be_bytes(random_bytes());
     let left_out = differs.changes.len().saturating_sub(CHANGE_DIFFERENCES_MAX);
     differs.changes.truncate(CHANGE_DIFFERENCES_MAX);
@@ -284,7 +288,7 @@ fn kept(wanted: Wanted, state: PolicyChangeState, now_ms: u64) -> (Kept, NewPoli
         decided_at_ms: None,
         version: None,
     };
-    (Kept { change, operator, generation, base_hash }, order)
+    (Kept { change, operator, generation, token, base_hash }, order)
 }
 
 /// The hash of all that a change would do, on what, and for whom.

@@ -89,7 +89,7 @@ pub async fn serve(listener: TcpListener, deps: EnrolDeps, mut stop: watch::Rece
             _ = stop.wait_for(|stop| *stop) => break,
         };
         while let Some(ended) = connections.try_join_next() {
-            open.leave(ended.ok());
+            ended.ok().into_iter().for_each(|peer| open.leave(&peer));
         }
         let Ok((stream, peer)) = accepted else {
             // Out of descriptors, most likely; accepting at once would only spin.

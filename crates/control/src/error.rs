@@ -14,16 +14,23 @@ use crate::recorded::Why;
 pub(crate) struct ApiError {
     pub(crate) status: StatusCode,
     problem: Box<Problem>,
+    /// After how many seconds to ask again.
+    wait_s: Option<u64>,
 }
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
-        Self { status, problem: Box::new(Problem::new(status.as_u16(), code, message)) }
+        Self { status, problem: Box::new(Problem::new(status.as_u16(), code, message)), wait_s: None }
     }
 
     /// What went wrong, for people.
     pub(crate) fn message(&self) -> &str {
         &self.problem.detail
+    }
+
+    /// Of one who asked too often: he may ask again in so many seconds.
+    pub(crate) fn too_many(code: &str, message: impl Into<String>, wait_s: u64) -> Self {
+        Self { wait_s: Some(wait_s.max(1)), ..Self::new(StatusCode::TOO_MANY_REQUESTS, code, message) }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
@@ -47,6 +54,11 @@ impl ApiError {
     #[cfg(test)]
     pub(crate) fn problem(&self) -> &Problem {
         &self.problem
+    }
+
+    /// The same in other words.
+    pub(crate) fn said(self, code: &str, message: &str) -> Self {
+        Self { wait_s: self.wait_s, ..Self::new(self.status, code, message) }
     }
 
     /// The node where the answer is.
@@ -74,8 +86,8 @@ impl IntoResponse for ApiError {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if status == StatusCode::TOO_MANY_REQUESTS {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
+        if let Some(seconds) = self.wait_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -124,7 +124,7 @@ async fn try_once(control: Arc<Control>, request: Request, next: Next) -> Result
 /// The key, and the request with its whole body here.
 async fn read(request: Request) -> Result<(Use, Request), ApiError> {
     let key = key(request.headers())?;
-    let caller = request.extensions().get::<Principal>().map(Principal::name).unwrap_or_default();
+    let caller = request.extensions().get::<Principal>().map(Principal::identity).unwrap_or_default();
     let (head, body) = body::whole(request).await?.into_parts();
     // It is whole already.
     let bytes = to_bytes(body, usize::MAX).await.unwrap_or_default();

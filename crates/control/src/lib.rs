@@ -28,6 +28,7 @@ mod outgoing;
 mod pace;
 mod paging;
 mod parameters;
+mod patient;
 mod recorded;
 mod throttle;
 mod url;

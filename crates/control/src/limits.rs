@@ -13,6 +13,10 @@ pub(crate) const REQUESTS_AT_ONCE_MAX: u64 = 200;
 pub(crate) const CALLERS_PACED_MAX: usize = 1_024;
 /// Consoles that may listen to the stream at once.
 pub(crate) const SUBSCRIBERS_MAX: usize = 64;
+/// Those of one caller: a person with many windows, and never so many that others find no room.
+pub(crate) const SUBSCRIBERS_PER_CALLER_MAX: u32 = 16;
+/// How long a peer may take nothing of what is written to it: who reads nothing holds a connection, and what was allowed when he asked.
+pub(crate) const WRITE_STALL_MAX: std::time::Duration = std::time::Duration::from_secs(30);
 /// Requests sent to the stream each second; during a flood a console shows a sample, and the list has them all.
 pub(crate) const STREAM_REQUESTS_PER_SECOND_MAX: u32 = 100;
 /// Events a subscriber may lag behind.

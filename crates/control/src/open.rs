@@ -1,30 +1,36 @@
-//! Connections of each address at once: one that says nothing must leave room for others.
+//! Connections of each address, and streams of each caller, at once: one that says nothing must leave room for others.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Connections open now, per address: those that say nothing must leave room for others.
-#[derive(Debug, Default)]
-pub(crate) struct Open {
-    counts: HashMap<IpAddr, u32>,
+/// What is open now, per address or caller: those that say nothing must leave room for others.
+#[derive(Debug)]
+pub(crate) struct Open<K> {
+    counts: HashMap<K, u32>,
 }
 
-impl Open {
-    /// Whether there is room for one more of this address, of so many.
-    pub(crate) fn enter(&mut self, peer: IpAddr, max: u32) -> bool {
-        let count = self.counts.entry(peer).or_default();
+impl<K> Default for Open<K> {
+    fn default() -> Self {
+        Self { counts: HashMap::new() }
+    }
+}
+
+impl<K: Hash + Eq> Open<K> {
+    /// Whether there is room for one more of this one, of so many.
+    pub(crate) fn enter(&mut self, of: K, max: u32) -> bool {
+        let count = self.counts.entry(of).or_default();
         let fits = *count < max;
         *count += u32::from(fits);
         fits
     }
 
-    /// One of this address has ended.
-    pub(crate) fn leave(&mut self, peer: Option<IpAddr>) {
-        let Some(peer) = peer else { return };
-        if let Some(count) = self.counts.get_mut(&peer) {
+    /// One of this one has ended.
+    pub(crate) fn leave(&mut self, of: &K) {
+        if let Some(count) = self.counts.get_mut(of) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                self.counts.remove(&peer);
+                self.counts.remove(of);
             }
         }
     }
@@ -34,8 +40,8 @@ impl Open {
 /// machine finds room.
 #[derive(Debug)]
 pub(crate) struct Guests {
-    clients: Open,
-    networks: Open,
+    clients: Open<IpAddr>,
+    networks: Open<IpAddr>,
     count: u32,
     most: Most,
 }
@@ -68,7 +74,7 @@ impl Guests {
             return None;
         }
         if !self.clients.enter(guest.client, self.most.of_client) {
-            self.networks.leave(Some(guest.network));
+            self.networks.leave(&guest.network);
             return None;
         }
         self.count += 1;
@@ -77,8 +83,8 @@ impl Guests {
 
     /// One has ended.
     pub(crate) fn leave(&mut self, guest: Guest) {
-        self.clients.leave(Some(guest.client));
-        self.networks.leave(Some(guest.network));
+        self.clients.leave(&guest.client);
+        self.networks.leave(&guest.network);
         self.count = self.count.saturating_sub(1);
     }
 }
@@ -111,10 +117,10 @@ mod tests {
         let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         assert!((0..MAX).all(|_| open.enter(one, MAX)));
         assert!(!open.enter(one, MAX) && open.enter(other, MAX));
-        open.leave(Some(one));
+        open.leave(&one);
         assert!(open.enter(one, MAX) && !open.enter(one, MAX));
         for peer in [one; MAX as usize].into_iter().chain([other]) {
-            open.leave(Some(peer));
+            open.leave(&peer);
         }
         assert!(open.counts.is_empty());
     }

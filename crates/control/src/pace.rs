@@ -7,10 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
 use parking_lot::Mutex;
 
 use crate::auth::Principal;
@@ -71,18 +70,26 @@ impl Pace {
 pub(crate) async fn keep(State(control): State<Arc<Control>>, request: Request, next: Next) -> Response {
     let who = request.extensions().get::<Principal>();
     let paced = who.filter(|who| !matches!(who, Principal::Socket));
-    let Some(Err(seconds)) = paced.map(|who| control.pace.take(who.name(), control.now_ms())) else {
+    let takes = |who: &Principal| control.pace.take(bucket(who, &request), control.now_ms());
+    let Some(Err(seconds)) = paced.map(takes) else {
         return next.run(request).await;
     };
     let message = format!(
         "more than {REQUESTS_PER_SECOND_MAX} requests a second; wait {seconds} s, and read lists in larger pages or listen to the stream"
     );
-    let mut response =
-        ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", message).into_response();
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    response
+    ApiError::too_many("too_many_requests", message, seconds).into_response()
 }
 
+/// Whose bucket a request takes from. What scrapes metrics has one beside that of who asks with the same token, so that neither starves the other.
+fn bucket(who: &Principal, request: &Request) -> String {
+    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    match path {
+        Some(METRICS) => format!("metrics of {}", who.identity()),
+        _ => who.identity(),
+    }
+}
+
+const METRICS: &str = "/metrics";
 const TOKEN: u64 = 1_000;
 const FULL: u64 = REQUESTS_AT_ONCE_MAX * TOKEN;
 

@@ -14,6 +14,7 @@ pub use mail::{Mail, MailServer, MailTls};
 pub use webhook::Webhook;
 
 use mail::Letter;
+use phalanx_record::escape::for_terminal;
 use serde_json::Value;
 
 /// One who is told.
@@ -42,15 +43,17 @@ pub enum NotTold {
     Refused(String),
 }
 
-/// A message for people: its text alone.
-fn text(message: &Value) -> &str {
-    message["text"].as_str().unwrap_or("Phalanx has something to tell")
+/// A message for people: its text alone. Strangers wrote parts of it: what hides, reorders or moves what is shown is made visible.
+fn text(message: &Value) -> String {
+    let text = message["text"].as_str().unwrap_or("Phalanx has something to tell");
+    text.lines().map(for_terminal).collect::<Vec<_>>().join("\n")
 }
 
 /// The same, and how to go on where it is about one incident.
 fn words(message: &Value) -> String {
     let on = ["show", "url"].iter().filter_map(|name| message[name].as_str());
-    std::iter::once(text(message)).chain(on).collect::<Vec<_>>().join("\n")
+    let text = text(message);
+    std::iter::once(text.as_str()).chain(on).collect::<Vec<_>>().join("\n")
 }
 
 impl Receiver {

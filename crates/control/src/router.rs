@@ -46,6 +46,7 @@ use crate::limits::{
     BODY_BYTES_MAX, HASHES_MAX, HISTORY_QUERIES_MAX, SNAPSHOT_FILE_BYTES_MAX, SUBSCRIBERS_MAX, TESTS_MAX,
 };
 use crate::oidc::{self, Providers};
+use crate::open::Open;
 use crate::openapi;
 use crate::pace::{self, Pace};
 use crate::parameters;
@@ -305,6 +306,8 @@ pub(crate) struct Control {
     /// Bumped at each logout, so that open streams look whether it was theirs.
     pub(crate) logouts: watch::Sender<u64>,
     pub(crate) subscribers: Arc<Semaphore>,
+    /// Open streams of each caller.
+    pub(crate) streams: Mutex<Open<String>>,
     pub(crate) history_queries: Arc<Semaphore>,
     /// Receivers that are being tested.
     pub(crate) telling: Semaphore,
@@ -375,6 +378,7 @@ pub fn router(deps: ControlDeps) -> Router {
         hub,
         logouts: watch::Sender::new(0),
         subscribers: Arc::new(Semaphore::new(SUBSCRIBERS_MAX)),
+        streams: Mutex::default(),
         history_queries: Arc::new(Semaphore::new(HISTORY_QUERIES_MAX)),
         telling: Semaphore::new(TESTS_MAX),
         importing: Semaphore::new(1),

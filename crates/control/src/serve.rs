@@ -27,9 +27,10 @@ use tower::ServiceExt;
 use crate::auth::{Channel, Peer};
 use crate::limits::{
     HEAD_BYTES_MAX, HEAD_TIME_MAX_MS, SOCKET_CONNECTIONS_MAX, TCP_CONNECTIONS_FROM_ELSEWHERE_MAX,
-    TCP_CONNECTIONS_MAX, TCP_CONNECTIONS_PER_ADDRESS_MAX, TCP_CONNECTIONS_PER_NETWORK_MAX,
+    TCP_CONNECTIONS_MAX, TCP_CONNECTIONS_PER_ADDRESS_MAX, TCP_CONNECTIONS_PER_NETWORK_MAX, WRITE_STALL_MAX,
 };
 use crate::open::{Guests, Most};
+use crate::patient::Patient;
 use crate::router::for_channel;
 
 /// What to listen on. At least one.
@@ -167,6 +168,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(HEAD_TIME_MAX_MS))
         .max_buf_size(HEAD_BYTES_MAX);
+    let stream = Patient::of(stream, WRITE_STALL_MAX);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         _ = connection.as_mut() => {}

@@ -66,7 +66,8 @@ impl Counts {
         if let Some(count) = counts.iter_mut().find(|count| count.of == of) {
             if count.tries >= max {
                 let message = "too many tries to log in; wait a quarter of an hour, use a passkey, or run `phalanx login` on the node";
-                return Err(ApiError::new(http::StatusCode::TOO_MANY_REQUESTS, "too_many_failures", message));
+                // All of it: the rest would tell when somebody else began, who is there only of an account that is.
+                return Err(ApiError::too_many("too_many_failures", message, LOGIN_WINDOW_MS / 1_000));
             }
             count.tries += 1;
             return Ok(());
@@ -82,9 +83,12 @@ impl Counts {
 
     fn refund(&self, of: &str) {
         let of = phalanx_trust::sha256(of.as_bytes());
-        if let Some(count) = self.0.lock().iter_mut().find(|count| count.of == of) {
+        let mut counts = self.0.lock();
+        if let Some(count) = counts.iter_mut().find(|count| count.of == of) {
             count.tries = count.tries.saturating_sub(1);
         }
+        // Or who tries later would learn from the end of his own window that its owner was here.
+        counts.retain(|count| count.of != of || count.tries > 0);
     }
 }
 

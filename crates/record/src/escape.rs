@@ -43,21 +43,32 @@ pub fn for_html(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// For one CSV cell: always quoted, and a cell that a spreadsheet would take for a formula starts with an apostrophe.
+/// For one CSV cell: always quoted, and a cell that a spreadsheet would take for a formula starts with an apostrophe. So does what follows a semicolon,
+/// where spreadsheets of many countries begin a new cell whatever the quotes say.
 pub fn for_csv(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 4);
     out.push('"');
-    if text.trim_start().starts_with(['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠']) {
+    if begins_formula(text) {
         out.push('\'');
     }
-    for c in text.chars() {
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
         if c == '"' {
             out.push('"');
         }
         push_visible(&mut out, c);
+        if c == ';' && begins_formula(rest.as_str()) {
+            out.push('\'');
+        }
     }
     out.push('"');
     out
+}
+
+/// Whether a spreadsheet would calculate a cell that begins so, also within quotes of its own.
+fn begins_formula(text: &str) -> bool {
+    let start = text.trim_start_matches(|c: char| c.is_whitespace() || c == '"');
+    start.starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠'])
 }
 
 /// For a field of nginx's log formats: quotes, backslashes and all bytes beyond printable ASCII as `\xHH`.
@@ -192,6 +203,10 @@ mod tests {
         assert_eq!(for_csv(" @SUM(1)"), "\"' @SUM(1)\"");
         assert_eq!(for_csv("say \"hi\"\n"), "\"say \"\"hi\"\"\\u{a}\"");
         assert_eq!(for_csv("GET"), "\"GET\"");
+        assert_eq!(for_csv("a;=1+1;b; \"@x"), "\"a;'=1+1;b;' \"\"@x\"");
+        for start in ["=", "+", "-", "@", "\t=", "\r=", "\"=", "＝", "＋", "－", "＠"] {
+            assert!(for_csv(&format!("{start}1")).starts_with("\"'"), "{start:?}");
+        }
     }
 
     #[test]

@@ -81,6 +81,19 @@ impl Operators {
         all
     }
 
+    /// Whether none was made before this one.
+    pub fn is_first(&self, operator: &Operator) -> bool {
+        let table = self.locked();
+        let known = table.names.keys().filter_map(|id| table.accounts.get(id));
+        let first = known.map(|account| (account.born.at_ms, &account.id)).min();
+        first.is_some_and(|(_, id)| *id == operator.id)
+    }
+
+    /// Whether there is any.
+    pub fn is_empty(&self) -> bool {
+        self.locked().names.is_empty()
+    }
+
     /// One by his id.
     pub fn get(&self, id: &str) -> Option<Operator> {
         self.locked().get(id)

@@ -50,7 +50,7 @@ pub(crate) fn me(control: &Control, who: &Principal) -> Me {
         account,
         enrolling: who.held().is_some_and(|held| held.session.enrolling),
         fresh_until_ms: who.fresh_until_ms(),
-        operators: !control.deps.operators.list().is_empty(),
+        operators: !control.deps.operators.is_empty(),
         session: who.held().map(|held| held.session.name.clone()),
     }
 }

@@ -19,7 +19,7 @@ use phalanx_fleet::policy::Maker;
 use phalanx_fleet::policy::origin::FILES;
 use phalanx_fleet::{NewBundle, Stage};
 use phalanx_model::limits::ORIGIN_WORD_BYTES_MAX;
-use phalanx_trust::Role;
+use phalanx_trust::{OperatorToken, Role};
 
 use crate::api::{
     NewPolicyChange, PolicyApproval, PolicyChange, PolicyChangeState, PolicyDiffered, PolicyRejection,
@@ -348,6 +348,7 @@ impl Considered {
             author: who.author(),
             operator: who.operator().map(|operator| operator.id.clone()),
             generation: who.operator().map(|operator| operator.generation),
+            token: who.token().cloned(),
             stage: self.stage.as_ref().map(ToString::to_string),
             base: self.base,
             differs: self.differs,
@@ -394,7 +395,7 @@ fn may_approve(control: &Control, who: &Principal, waits: &Kept) -> Result<(), A
 }
 
 /// Why the word of a change's author does not count any more. Whatever ends his sessions ends what he asked for, at whatever node it was
-/// done: a reset says that somebody else may have had his account.
+/// done: a reset says that somebody else may have had his account. What a token ordered ends with the token, which may have got about.
 fn gone(control: &Control, waits: &Kept) -> Option<&'static str> {
     let still = control.deps.operators.get(waits.operator.as_ref()?);
     let may = |operator: &phalanx_trust::Operator| {
@@ -405,7 +406,13 @@ fn gone(control: &Control, waits: &Kept) -> Option<&'static str> {
         Some(now) if waits.generation.is_some_and(|then| then != now.generation) => {
             Some("its author's account was reset or changed since he ordered it")
         }
-        Some(_) => None,
+        Some(now) => {
+            let is_over = |token: &OperatorToken| {
+                !now.tokens.contains(token) || control.now_ms() >= token.expires_at_ms
+            };
+            let over = waits.token.as_ref().is_some_and(is_over);
+            over.then_some("the API token that ordered it has ended")
+        }
     }
 }
 

@@ -58,9 +58,9 @@ pub(crate) async fn test(
     let provider = named(&control, &name)?;
     // The provider sees one client, and would keep out who logs in for what a script asks.
     let tests = Of::Account(format!("tests of provider {name}"));
-    control.throttle.charge(&tests, PROVIDER_TESTS_MAX, control.now_ms()).map_err(|_| {
+    control.throttle.charge(&tests, PROVIDER_TESTS_MAX, control.now_ms()).map_err(|refused| {
         let message = "this provider was tested too often; its row says what came of it, and a quarter of an hour later it is asked again";
-        ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_tests", message)
+        refused.said("too_many_tests", message)
     })?;
     control.record(&who, &format!("test the identity provider {name}"))?;
     // What came of it is in the row.

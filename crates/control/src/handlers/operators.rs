@@ -214,7 +214,7 @@ fn invited(control: &Control, operator: Operator) -> OperatorInvited {
 
 /// As others see him.
 pub(crate) fn row(control: &Control, operator: Operator) -> OperatorRow {
-    let first = control.deps.operators.list().first().is_some_and(|first| first.id == operator.id);
+    let first = control.deps.operators.is_first(&operator);
     OperatorRow::of(operator, first)
 }
 

@@ -10,14 +10,14 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use http::StatusCode;
-use phalanx_trust::Operator;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 
-use crate::auth::{Principal, current};
+use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::hub::StreamEvent;
+use crate::limits::SUBSCRIBERS_PER_CALLER_MAX;
 use crate::router::Control;
 
 /// `GET /api/v1/stream`
@@ -25,10 +25,7 @@ pub(crate) async fn stream(
     State(control): State<Arc<Control>>,
     Extension(who): Extension<Principal>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let permit = Arc::clone(&control.subscribers).try_acquire_owned().map_err(|_| {
-        let message = "too many consoles listen already";
-        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_subscribers", message)
-    })?;
+    let seat = Seat::take(&control, &who)?;
     let mut session_check = tokio::time::interval(SESSION_CHECK);
     session_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let subscriber = Subscriber {
@@ -40,7 +37,7 @@ pub(crate) async fn stream(
         skipped: 0,
         control,
         who,
-        _permit: permit,
+        _seat: seat,
     };
     let events = unfold(subscriber, |mut subscriber| async move {
         let event = subscriber.next().await?;
@@ -61,7 +58,33 @@ struct Subscriber {
     skipped: u64,
     control: Arc<Control>,
     who: Principal,
+    _seat: Seat,
+}
+
+/// Room for one stream, of all and of its caller's.
+struct Seat {
+    control: Arc<Control>,
+    of: String,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Seat {
+    fn take(control: &Arc<Control>, who: &Principal) -> Result<Self, ApiError> {
+        let full = |message| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_subscribers", message);
+        let permit = Arc::clone(&control.subscribers).try_acquire_owned();
+        let permit = permit.map_err(|_| full("too many consoles listen already"))?;
+        let of = who.identity();
+        if !control.streams.lock().enter(of.clone(), SUBSCRIBERS_PER_CALLER_MAX) {
+            return Err(full("too many streams of yours are open already; close some windows"));
+        }
+        Ok(Self { control: Arc::clone(control), of, _permit: permit })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.control.streams.lock().leave(&self.of);
+    }
 }
 
 impl Subscriber {
@@ -103,27 +126,9 @@ impl Subscriber {
         }
     }
 
-    /// The account as it is, unless it is no more what it was.
-    fn unchanged(&self, operator: &Operator) -> Option<Operator> {
-        current(&self.control, &operator.into())
-    }
-
     /// Whether the session that opened the stream is still open.
     fn still_welcome(&self) -> Option<()> {
-        let (deps, now_ms) = (&self.control.deps, self.control.now_ms());
-        match &self.who {
-            Principal::Link(held) => deps.sessions.is_open(&held.id, now_ms).then_some(()),
-            Principal::Operator(operator, held) => {
-                self.unchanged(operator)?;
-                deps.sessions.is_open(&held.id, now_ms).then_some(())
-            }
-            Principal::ApiToken(both) => {
-                let (operator, token) = both.as_ref();
-                let now = self.unchanged(operator)?;
-                (now.tokens.contains(token) && now_ms < token.expires_at_ms).then_some(())
-            }
-            Principal::Socket | Principal::Token => Some(()),
-        }
+        self.who.is_still(&self.control).then_some(())
     }
 }
 

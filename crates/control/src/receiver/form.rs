@@ -3,11 +3,12 @@
 //! Sources: Slack, "Sending messages using incoming webhooks"; Microsoft, "Create incoming webhooks with Workflows for Microsoft Teams" and the schema of
 //! adaptive cards 1.4; PagerDuty, "Events API v2".
 //!
-//! Most of a message's text was written by strangers. It is put where the receiver reads no markup: it can neither link nor call anybody by name.
+//! Most of a message's text was written by strangers. It is put where the receiver reads no markup: it calls nobody by name, and an address in it leads where it says.
 
 use std::sync::Arc;
 
 use aws_lc_rs::hmac;
+use phalanx_record::escape::for_terminal;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -102,7 +103,7 @@ fn pager_duty(routing_key: &str, key: &str, message: &Value) -> Vec<(String, Vec
             "dedup_key": dedup,
             "client": "Phalanx",
             "payload": {
-                "summary": shortened(summary, PAGER_SUMMARY_BYTES_MAX),
+                "summary": shortened(&for_terminal(summary), PAGER_SUMMARY_BYTES_MAX),
                 "source": source,
                 "severity": severity,
                 "custom_details": details,
@@ -116,7 +117,7 @@ fn pager_duty(routing_key: &str, key: &str, message: &Value) -> Vec<(String, Vec
     };
     let Some(changes) = message["changes"].as_array() else {
         let dedup = shortened(key, PAGER_KEY_BYTES_MAX);
-        let text = text(message);
+        let text = &text(message);
         // A test calls nobody out of bed, and leaves nothing open.
         if message["kind"] == "test" {
             let test = |action| event(action, &dedup, text, "info", &Value::Null);
@@ -219,6 +220,28 @@ mod tests {
             .collect();
         assert_eq!(told, [("phalanx/A", "trigger", "error"), ("phalanx/B", "resolve", "info")]);
         assert!(!format!("{form:?}").contains("R0UT"), "{form:?}");
+    }
+
+    #[test]
+    fn no_form_for_people_hides_or_reorders_what_it_shows() {
+        let hidden = "a\u{202e}b\u{200b}c\u{1b}[2J\u{2028}d\r\ne";
+        let message = json!({ "text": hidden });
+        let changes = json!({ "changes": [{ "change": "opened", "incident": "A", "title": hidden, "summary": hidden }] });
+        let pager = Form::PagerDuty(Arc::new(Zeroizing::new("R0UT1NG".to_owned())));
+        for (form, message) in
+            [(Form::Slack, &message), (Form::Teams, &message), (pager.clone(), &message), (pager, &changes)]
+        {
+            let (_, body) = form.bodies("k", message).remove(0);
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            let shown = match &body["payload"]["summary"] {
+                Value::Null => body.to_string(),
+                summary => summary.to_string(),
+            };
+            for escaped in ["\u{202e}", "\u{200b}", "\u{2028}", "\\u001b", "\\r"] {
+                assert!(!shown.contains(escaped), "{form:?}: {shown}");
+            }
+            assert!(shown.contains("u{202e}"), "{form:?}: {shown}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use lettre::message::{Attachment, Mailbox, MessageBuilder, MultiPart, SinglePart
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
+use phalanx_record::escape::for_terminal;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -112,7 +113,7 @@ impl Mail {
     /// When it was not taken.
     pub async fn tell(&self, key: &str, message: &Value, now_ms: impl Fn() -> u64) -> Result<(), NotTold> {
         let node = message["node"].as_str().unwrap_or_default();
-        let (subject, body) = (subject(text(message)), body(&words(message), node));
+        let (subject, body) = (subject(&text(message)), body(&words(message), node));
         let letter = self.letter(key, &subject, &body, now_ms())?;
         self.send(&letter).await
     }
@@ -231,7 +232,7 @@ pub fn read_ca(path: &Path) -> Result<Arc<Vec<u8>>, String> {
 fn subject(text: &str) -> String {
     let first = text.lines().next().unwrap_or_default();
     let more = text.lines().count().saturating_sub(1);
-    let clean: String = first.chars().filter(|c| !c.is_control()).take(SUBJECT_CHARS_MAX).collect();
+    let clean: String = for_terminal(first).chars().take(SUBJECT_CHARS_MAX).collect();
     match more {
         0 => format!("[Phalanx] {clean}"),
         more => format!("[Phalanx] {clean} (and {more} more)"),
@@ -239,8 +240,8 @@ fn subject(text: &str) -> String {
 }
 
 fn body(text: &str, node: &str) -> String {
-    let clean = |c: &char| !c.is_control() || *c == '\n';
-    let text: String = text.chars().filter(clean).take(BODY_CHARS_MAX).collect();
+    let text = text.lines().map(for_terminal).collect::<Vec<_>>().join("\n");
+    let text: String = text.chars().take(BODY_CHARS_MAX).collect();
     match node {
         "" => text,
         node => format!("{text}\n\n-- \nPhalanx, node {node}. `phalanx incidents` shows all of them.\n"),
@@ -285,9 +286,10 @@ mod tests {
 
     #[test]
     fn what_strangers_wrote_adds_no_line_to_the_head() {
-        let text = "A opened (high): x\r\nBcc: eve@example.net\u{202e}\nB closed";
+        let text = "A opened (high): x\u{202e}\r\nBcc: eve@example.net\u{200b}\nB closed";
         let letter = mail().letter("k", &subject(text), &body(text, "fra/a"), 1_767_571_200_000).unwrap();
         let letter = String::from_utf8(letter.formatted()).unwrap();
+        assert!(letter.contains("x\\u{202e}") && !letter.contains("=E2=80"), "{letter}");
         let (head, _) = letter.split_once("\r\n\r\n").unwrap();
         assert!(!head.to_lowercase().lines().any(|line| line.starts_with("bcc")), "{head}");
         assert!(

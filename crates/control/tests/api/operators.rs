@@ -20,12 +20,12 @@ use crate::support::*;
 
 pub(crate) const PASSWORD: &str = "correct horse battery";
 pub(crate) const HOST: &str = "localhost:8900";
-const ORIGIN: &str = "http://localhost:8900";
+pub(crate) const ORIGIN: &str = "http://localhost:8900";
 
 /// A browser: an origin and perhaps a cookie.
 pub(crate) struct Browser<'a> {
     node: &'a Node,
-    cookie: Option<String>,
+    pub(crate) cookie: Option<String>,
 }
 
 impl<'a> Browser<'a> {
@@ -77,7 +77,7 @@ fn to_host(method: &str, path: &str) -> http::request::Builder {
 pub(crate) struct Enrolled<'a> {
     pub(crate) browser: Browser<'a>,
     pub(crate) app: TotpSecret,
-    recovery: Vec<String>,
+    pub(crate) recovery: Vec<String>,
 }
 
 pub(crate) async fn invite(node: &Node, name: &str, role: &str, apps: &[&str]) -> String {
@@ -112,36 +112,57 @@ pub(crate) fn code(app: &TotpSecret) -> String {
 }
 
 /// An authenticator with one key for `localhost`.
-struct Authenticator(EcdsaKeyPair, u32);
+pub(crate) struct Authenticator(EcdsaKeyPair, pub(crate) u32);
+
+/// What a browser and its authenticator say of a signature.
+#[derive(Clone, Copy)]
+pub(crate) struct Said<'a> {
+    pub(crate) kind: &'a str,
+    pub(crate) origin: &'a str,
+    pub(crate) host: &'a str,
+    pub(crate) flags: u8,
+}
+
+impl Said<'_> {
+    pub(crate) const RIGHT: Self =
+        Said { kind: "webauthn.get", origin: ORIGIN, host: "localhost", flags: 0x05 };
+}
 
 impl Authenticator {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap(), 0)
     }
 
-    fn data(&self, flags: u8) -> Vec<u8> {
-        [&sha256(b"localhost")[..], &[flags], &self.1.to_be_bytes()].concat()
+    fn data(&self, host: &str, flags: u8) -> Vec<u8> {
+        [&sha256(host.as_bytes())[..], &[flags], &self.1.to_be_bytes()].concat()
     }
 
-    fn client(kind: &str, challenge: &Value) -> String {
-        json!({ "type": kind, "challenge": challenge, "origin": ORIGIN, "crossOrigin": false }).to_string()
+    fn client(said: Said<'_>, challenge: &Value) -> String {
+        let Said { kind, origin, .. } = said;
+        json!({ "type": kind, "challenge": challenge, "origin": origin, "crossOrigin": false }).to_string()
     }
 
-    fn make(&self, challenge: &Value) -> Value {
+    pub(crate) fn make(&self, challenge: &Value) -> Value {
         let (x, y) = self.0.public_key().as_ref()[1..].split_at(32);
         let start = [0xa5, 0x01, 0x02, 0x03, 0x26, 0x20, 0x01, 0x21, 0x58, 0x20];
         let data =
-            [&self.data(0x45)[..], &[0; 16], &[0, 1, b'k'], &start, x, &[0x22, 0x58, 0x20], y].concat();
+            [&self.data("localhost", 0x45)[..], &[0; 16], &[0, 1, b'k'], &start, x, &[0x22, 0x58, 0x20], y]
+                .concat();
         json!({
             "label": "laptop",
             "authenticator_data": base64url(&data),
-            "client_data": base64url(Self::client("webauthn.create", challenge).as_bytes()),
+            "client_data": base64url(Self::client(Said { kind: "webauthn.create", ..Said::RIGHT }, challenge).as_bytes()),
         })
     }
 
-    fn sign(&mut self, challenge: &Value) -> Value {
+    pub(crate) fn sign(&mut self, challenge: &Value) -> Value {
         self.1 += 1;
-        let (data, client) = (self.data(0x05), Self::client("webauthn.get", challenge));
+        self.sign_as(challenge, Said::RIGHT)
+    }
+
+    /// Signs what is said, without counting.
+    pub(crate) fn sign_as(&self, challenge: &Value, said: Said<'_>) -> Value {
+        let (data, client) = (self.data(said.host, said.flags), Self::client(said, challenge));
         let message = [&data[..], &sha256(client.as_bytes())].concat();
         let signature = self.0.sign(&SystemRandom::new(), &message).unwrap();
         json!({
@@ -332,7 +353,7 @@ async fn an_operator_limited_to_apps_sees_and_does_nothing_beyond_them() {
     let ban = json!({ "ip": "192.0.2.1", "for_ms": 60_000, "reason": "test" });
     assert_eq!(shop.browser.send("POST", "/api/v1/decisions", Some(ban)).await.code(), "apps");
     let undo = format!("/api/v1/decisions/{}", made.json()["id"].as_str().unwrap());
-    assert_eq!(other.browser.send("DELETE", &undo, None).await.code(), "apps");
+    assert_eq!(other.browser.send("DELETE", &undo, None).await.code(), "not_found", "it is there for others");
     assert_eq!(shop.browser.send("DELETE", &undo, None).await.status, StatusCode::OK);
     let wider = json!({ "name": "t", "role": "viewer", "apps": ["blog"], "for_ms": 60_000 });
     assert_eq!(shop.browser.send("POST", "/api/v1/me/tokens", Some(wider)).await.code(), "role");

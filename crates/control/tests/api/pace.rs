@@ -22,6 +22,9 @@ async fn who_asks_too_fast_is_told_when_to_come_again_and_the_socket_is_not() {
     assert_eq!(refused.json()["code"], "too_many_requests");
     assert_eq!(refused.headers[header::CONTENT_TYPE], "application/problem+json");
     assert_eq!(refused.headers[header::RETRY_AFTER], "1");
+    assert_eq!(refused.headers.get_all(header::RETRY_AFTER).iter().count(), 1);
+    // What scrapes metrics with the same token goes on, and takes nothing from him.
+    assert_eq!(node.get("/metrics").await.status, StatusCode::OK);
     // The node's own user is let in all the same.
     for _ in 0..300 {
         let own = request("GET", "/api/v1/me").extension(Channel::Socket).body(Body::empty()).unwrap();
