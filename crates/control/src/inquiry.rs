@@ -14,7 +14,7 @@ use phalanx_model::id::node_tag;
 use phalanx_model::{Action, Prefix, Reason, RequestId};
 use phalanx_record::{
     By, Consequence, CopiedCounts, Explanation, Filter, History, RecordError, RecordedRequest, RefusedClient,
-    Traffic, TrafficQuery,
+    TrafficQuery,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
