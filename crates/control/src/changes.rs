@@ -314,6 +314,7 @@ mod tests {
             author: operator.to_owned(),
             operator: Some(operator.to_owned()),
             generation: None,
+            token: None,
             source: "files".into(),
             stage: None,
             base: (3, "abc".into()),

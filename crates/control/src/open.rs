@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn one_address_cannot_take_all_connections() {
-        let mut open = Open::default();
+        let mut open = Open::<IpAddr>::default();
         let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         assert!((0..MAX).all(|_| open.enter(one, MAX)));
         assert!(!open.enter(one, MAX) && open.enter(other, MAX));
