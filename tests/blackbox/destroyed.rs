@@ -1,5 +1,7 @@
 //! Three sites, one of which is destroyed with the home of policy, and in another a control node: the third goes on for all.
 //!
+//! And one site, of which a control node and an edge node are destroyed: all that was counted is still told.
+//!
 //! `PHALANX_OLDER_BIN` names a binary of an earlier version for one of the nodes; without it all are of one version.
 
 use std::time::Instant;
@@ -150,4 +152,97 @@ fn with_the_home_of_policy_and_a_control_node_destroyed_another_site_explains_un
     publishes(&d, &[&c, &d, &e], policies.path(), &app);
     println!("explained, undone and published by another site {:?} after the loss", began.elapsed());
     drop((syd, iad));
+}
+
+/// What a node tells of all: how many requests in all, of each node, and which nodes' are of a copy.
+fn told(at: &Node) -> (u64, Vec<(String, u64)>, Vec<String>) {
+    let seen = at.cli_json(&["traffic", "--fleet", "--by", "node"]);
+    let series = seen["series"].as_array().unwrap().iter();
+    let mut nodes: Vec<_> =
+        series.map(|one| (one["key"].as_str().unwrap().to_owned(), one["total"].as_u64().unwrap())).collect();
+    nodes.sort();
+    let copied = seen["copied"].as_array().into_iter().flatten();
+    let copied =
+        copied.map(|one| format!("{}/{}", one["site"].as_str().unwrap(), one["node"].as_str().unwrap()));
+    (seen["totals"]["requests"].as_u64().unwrap(), nodes, copied.collect())
+}
+
+/// Serves so many requests, of which every other one is refused.
+fn serve(node: &Node, count: usize) {
+    for n in 0..count {
+        let path = if n % 2 == 0 { attack(n) } else { "/".to_owned() };
+        node.get_from(&format!("198.51.100.{}", 10 * n), &path);
+    }
+}
+
+#[test]
+fn what_a_destroyed_edge_node_and_a_destroyed_control_node_counted_is_told_by_who_is_left() {
+    if !has_nats() {
+        return;
+    }
+    let [home, of_c, of_d, of_e, of_f, of_e_again] = [(); 6].map(|()| tempfile::tempdir().unwrap());
+    init(home.path());
+    let (listen, app) = (free(), App::start());
+    let fra = Serve::start(home.path(), &["--site", "fra", "--listen", &listen]);
+    fra.says("serving", "no other site");
+    let url = format!("tls://{listen}");
+    let words = ["--site", "fra", "--node", "a", "--fleet", &url, "--enroll", "127.0.0.1:0"];
+    let a = Node::up_in(home.path(), &app.url, &[&words[..], &FORWARD].concat());
+    until("the authority's node is linked", || a.cli_json(&["status"])["fleet"]["connected"] == true);
+    let control = || invited(&a, &["--site", "fra", "--control"]);
+    let edge = || invited(&a, &["--site", "fra"]);
+    let c = joins(of_c.path(), &app, ("fra", "c"), &control());
+    let e = joins(of_e.path(), &app, ("fra", "e"), &edge());
+    let f = joins(of_f.path(), &app, ("fra", "f"), &edge());
+    for (node, count) in [(&a, 1), (&c, 3), (&e, 6), (&f, 2)] {
+        serve(node, count);
+    }
+    let each = |counts: [u64; 4]| -> Vec<_> {
+        ["fra/a", "fra/c", "fra/e", "fra/f"].map(String::from).into_iter().zip(counts).collect()
+    };
+    until("all tell what they counted", || told(&a) == (12, each([1, 3, 6, 2]), vec![]));
+    // One after the other hangs: what is told of it then is a copy.
+    for (silent, name) in [(&e, "fra/e"), (&c, "fra/c")] {
+        until("a copy tells all of it", || {
+            silent.signal("STOP");
+            let seen = told(&a);
+            silent.signal("CONT");
+            seen == (12, each([1, 3, 6, 2]), vec![name.to_owned()])
+        });
+    }
+
+    c.kill();
+    e.kill();
+    for lost in [of_c.path(), of_e.path()] {
+        std::fs::remove_dir_all(lost).unwrap();
+    }
+    let lost = vec!["fra/c".to_owned(), "fra/e".to_owned()];
+    assert_eq!(told(&a), (12, each([1, 3, 6, 2]), lost.clone()));
+    let words = done(&a, &["traffic", "--fleet"]);
+    assert!(words.contains("12 requests: 7 refused"), "{words}");
+    assert!(words.contains("told by a control node of its site, of its copy: fra/c, fra/e"), "{words}");
+    assert!(!words.contains("NOT in it"), "{words}");
+    let report = a.cli_json(&["report", "--fleet"]);
+    assert_eq!((&report["totals"]["requests"], &report["totals"]["refused"]), (&12.into(), &7.into()));
+    let words = done(&a, &["report", "--fleet"]);
+    assert!(words.contains("of its copy: fra/c, fra/e") && !words.contains("MISSING"), "{words}");
+
+    // A new control node has it from the one that is left, and the edge node comes back with an empty disk.
+    let d = joins(of_d.path(), &app, ("fra", "d"), &control());
+    until("the new control node has it", || {
+        let status = d.cli_json(&["status"]);
+        let copies = status["history"]["copies_of"].as_array().unwrap();
+        let has =
+            |name: &str| copies.iter().any(|one| one["node"] == name && one["counts"].as_u64() > Some(0));
+        ["a", "c", "e", "f"].iter().all(|name| has(name))
+    });
+    done(&a, &["fleet", "revoke", "fra/e"]);
+    let e = joins(of_e_again.path(), &app, ("fra", "e"), &edge());
+    serve(&e, 2);
+    for at in [&a, &d] {
+        until("what it counts now is beside what it counted before", || {
+            told(at) == (14, each([1, 3, 8, 2]), lost.clone())
+        });
+    }
+    drop((f, fra));
 }

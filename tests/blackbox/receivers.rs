@@ -208,6 +208,13 @@ fn a_report_says_what_traffic_says_and_stands_alone() {
     assert!(csv.contains("\"total\",\"refused\",\"3\""), "{csv}");
     let text = String::from_utf8(node.cli(&["report", "--last", "1h"]).stdout).unwrap();
     assert!(text.contains("refused by class"), "{text}");
+    // What refused has a number, and words of the policy in all forms.
+    let refusing = report["parts"].as_array().unwrap().iter().find(|part| part["by"] == "rule").unwrap();
+    let rule = refusing["rows"][0]["key"].as_str().unwrap();
+    let words = report["rules"][rule].as_str().unwrap();
+    for form in [&text, &csv, &page] {
+        assert!(form.contains(rule) && form.contains(words), "{rule} {words} in {form}");
+    }
 }
 
 /// A state folder in which a report was sent long ago, as if the node had been down since.
@@ -232,7 +239,7 @@ fn a_report_that_was_missed_is_sent_late_once_and_one_that_is_asked_for_at_once(
          [mail.gone]\nserver = \"127.0.0.1:{mail}\"\ntls = \"none\"\nfrom = \"phalanx@example.org\"\nto = [\"nobody@example.org\"]\n\
          [webhooks.hook]\nurl = \"http://127.0.0.1:{web}/reports\"\nsecret_file = \"hook.secret\"\nallow_private = true\n\
          [reports.daily]\nto = [\"boss\", \"hook\"]\nhour = 0\nattach = [\"csv\", \"json\"]\napp = \"shop\"\n\
-         [reports.weekly]\nto = [\"gone\"]\nevery = \"week\"\nweekday = \"friday\"\nutc_offset = \"+02:00\"\n"
+         [reports.weekly]\nto = [\"gone\"]\nevery = \"week\"\nweekday = \"friday\"\ntime_zone = \"CET-1CEST,M3.5.0,M10.5.0/3\"\n"
     );
     write(folder.path(), &app, &more);
     sent_long_ago(folder.path(), "daily");
@@ -261,7 +268,7 @@ fn a_report_that_was_missed_is_sent_late_once_and_one_that_is_asked_for_at_once(
     });
     let list = node.cli(&["report", "schedule", "list"]);
     let list = String::from_utf8_lossy(&list.stdout).into_owned();
-    assert!(list.contains("each friday at 07:00 UTC+02:00") && list.contains("none yet"), "{list}");
+    assert!(list.contains("each friday at 07:00 CET/CEST") && list.contains("none yet"), "{list}");
     drop(node);
 
     // The next process knows, and sends only what it is asked for.

@@ -4132,6 +4132,7 @@ export interface components {
         };
         CopyOf: {
             bytes: number;
+            counts?: number;
             missed: number;
             node: string;
             rows: number;
@@ -5057,15 +5058,23 @@ export interface components {
             answered: components["schemas"]["NodeName"][];
             app?: string | null;
             before: components["schemas"]["TrafficTotals"];
+            before_from_ms?: number;
+            before_to_ms?: number;
             clients: components["schemas"]["RefusedClient"][];
+            copied?: components["schemas"]["NodeName"][];
             counted_since_ms?: number | null;
             from_ms: number;
             incidents: components["schemas"]["IncidentRow"][];
             made_at_ms: number;
             over_time: components["schemas"]["ReportStep"][];
             parts: components["schemas"]["ReportPart"][];
+            rounded_ms?: number | null;
+            rules?: {
+                [key: string]: string;
+            };
             silent: components["schemas"]["NodeName"][];
             step_ms: number;
+            time_zone?: string;
             to_ms: number;
             totals: components["schemas"]["TrafficTotals"];
         };
@@ -5293,6 +5302,7 @@ export interface components {
         TrafficSeen: {
             answered: components["schemas"]["NodeName"][];
             begins_ms?: number | null;
+            copied?: components["schemas"]["NodeName"][];
             from_ms: number;
             others: components["schemas"]["TrafficOthers"];
             series: components["schemas"]["TrafficSeries"][];

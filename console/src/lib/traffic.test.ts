@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { Traffic } from './api';
-import { before, compared, filterFor, GROUPS, partsOf, pointsOf, spanOf, timesOf } from './traffic';
+import { before, compared, filterFor, GROUPS, missingOf, partsOf, pointsOf, spanOf, timesOf } from './traffic';
 
 const NOW = 1_700_000_000_123;
 const traffic: Traffic = {
@@ -64,4 +64,10 @@ test('what the search cannot filter by leads nowhere', () => {
   expect(filterFor('site', 'fra')).toBeNull();
   expect(filterFor('actor', '203.0.113.0/24')).toBeNull();
   expect(filterFor('actor', '203.0.113.9')).toEqual({ client: '203.0.113.9', action: 'deny' });
+});
+
+test('a node that is silent is missing unless a copy tells what it counted', () => {
+  const [a, b] = [{ site: 'fra', node: 'a' }, { site: 'fra', node: 'b' }];
+  expect(missingOf({ silent: [a, b], copied: [b] })).toEqual(['fra/a']);
+  expect(missingOf({ silent: [a] })).toEqual(['fra/a']);
 });

@@ -110,5 +110,16 @@ export function keyWords(by: TrafficBy, key: string): string {
   return by === 'class' ? key.replaceAll('_', ', ') : key || 'unknown';
 }
 
+/** Nodes as they are called. */
+export function namesOf(nodes: readonly { site: string; node: string }[]): string[] {
+  return nodes.map((one) => `${one.site}/${one.node}`);
+}
+
+/** Nodes whose counts are missing: they did not answer, and nobody has a copy. */
+export function missingOf({ silent, copied }: Pick<Traffic, 'silent' | 'copied'>): string[] {
+  const told = namesOf(copied ?? []);
+  return namesOf(silent).filter((name) => !told.includes(name));
+}
+
 export const POINTS = 120;
 const MINUTE_MS = 60_000;

@@ -63,6 +63,7 @@ pub use process::{Process, STOPPING, UpgradeBegun};
 pub use receivers::{ReceiverRow, ReceiverTested};
 pub use reports::{ReportLast, ReportScheduleRow, ReportSent, ReportTold};
 pub use selftest::{SelfTest, SelfTestCase, SelfTestOutcome, SelfTestRun, SelfTestState};
+pub(crate) use traffic::missing;
 pub use traffic::{ActorsSeen, NodeName, TrafficSeen};
 
 /// `GET /api/v1/status`.

@@ -1,7 +1,7 @@
 //! History on its way from the nodes of a site to its control nodes.
 //!
 //! Flow in names: a control node's [`Wanted`] (what it has, per node) -> the node's [`History::batch_after`] -> carrier -> [`Copies::take`] -> the next
-//! `Wanted`, which is the receipt. A node keeps nothing for it: its own history is the spool, and marks lie with the readers, in the transaction
+//! `Wanted`, which is the receipt. Counts of all requests go the same way under marks of their own, to readers that say one. A node keeps nothing for it: its own history is the spool, and marks lie with the readers, in the transaction
 //! of the rows. What a node that is gone brought to one control node, the others get from that one.
 //!
 //! INVARIANT: nothing waits for this: neither the data plane nor the recorder knows of it.
@@ -13,7 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use phalanx_fleet::{FleetHandle, HISTORY_BROUGHT_MAX, HistoryCarrier, HistoryParcel, Link, Turns};
 use phalanx_model::id::node_tag;
-use phalanx_record::{Copies, CopyOf, History, Mark, NotTaken, RecordError, SpoolBatch};
+use phalanx_record::{Copies, CopyOf, CountsBatch, History, Mark, NotTaken, RecordError, SpoolBatch};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -119,13 +119,28 @@ impl CopiesPort {
 }
 
 /// What a control node says to another node of its site. Readers ignore fields that they do not know.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Wanted {
     /// Up to where it has which node's history, as this reader would send it.
     marks: Vec<WantedOf>,
+    /// The same of their counts. A reader of before says nothing, and is sent none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    counts: Vec<WantedOf>,
     /// To other control nodes: of whom it has some.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     has: Vec<String>,
+}
+
+impl Wanted {
+    fn receipt(of: String, what: Rows, mark: Mark) -> Self {
+        let mut wanted = Self::default();
+        let marks = match what {
+            Rows::Requests => &mut wanted.marks,
+            Rows::Counts => &mut wanted.counts,
+        };
+        marks.push(WantedOf { of, mark, direct: None });
+        wanted
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -137,14 +152,36 @@ struct WantedOf {
     direct: Option<Mark>,
 }
 
+/// What is read of a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Rows {
+    /// Refused and flagged requests, and what followed from them.
+    Requests,
+    /// Counts of all requests.
+    Counts,
+}
+
+/// Who reads whose what.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Reader {
+    by: Arc<str>,
+    of: String,
+    what: Rows,
+}
+
+/// Rows of a history, as they travel.
+enum Batch {
+    Requests(SpoolBatch),
+    Counts(CountsBatch),
+}
+
 struct Copying {
     port: CopiesPort,
     site: Arc<str>,
     fleet: FleetHandle,
     history: History,
     carrier: HistoryCarrier,
-    /// Who reads what, by the reader and whose history it is.
-    readers: HashMap<(Arc<str>, String), Reading>,
+    readers: HashMap<Reader, Reading>,
     /// The other nodes of the site, with what they say that they have of others.
     others: BTreeMap<Arc<str>, Vec<String>>,
     /// Counts how often was said what is here.
@@ -205,7 +242,7 @@ impl Copying {
         let members = self.fleet.members();
         let here: Vec<_> = members.iter().filter(|one| !one.me && one.site == self.site).collect();
         self.others.retain(|name, _| here.iter().any(|one| one.node == *name));
-        self.readers.retain(|(by, _), _| here.iter().any(|one| one.node == *by));
+        self.readers.retain(|reader, _| here.iter().any(|one| one.node == reader.by));
         self.troubles.retain(|name, _| here.iter().any(|one| one.node == *name));
         self.pauses.retain(|name, _| here.iter().any(|one| one.node == *name));
         let before = self.others.len();
@@ -238,14 +275,18 @@ impl Copying {
             offered = Some((up, self.round));
         }
         let read = self.with_copies(move |copies| {
-            let mut wanted = Wanted { marks: Vec::new(), has: Vec::new() };
+            let mut wanted = Wanted::default();
             for (of, via) in names {
                 let mark = copies.mark(&of, via.as_deref())?;
-                let direct = via.map(|_| copies.mark(&of, None)).transpose()?;
-                wanted.marks.push(WantedOf { of, mark, direct });
+                let direct = via.as_ref().map(|_| copies.mark(&of, None)).transpose()?;
+                wanted.marks.push(WantedOf { of: of.clone(), mark, direct });
+                let mark = copies.counts_mark(&of, via.as_deref())?;
+                let direct = via.map(|_| copies.counts_mark(&of, None)).transpose()?;
+                wanted.counts.push(WantedOf { of, mark, direct });
             }
             if let Some((up, round)) = offered {
-                let gone = copies.nodes()?.into_iter().filter(|one| one.rows > 0 && !up.contains(&one.node));
+                let is_here = |one: &CopyOf| one.rows > 0 || one.counts > 0;
+                let gone = copies.nodes()?.into_iter().filter(|one| is_here(one) && !up.contains(&one.node));
                 wanted.has = part_of(gone.map(|one| one.node).collect(), round);
             }
             Ok::<_, RecordError>(wanted)
@@ -279,21 +320,25 @@ impl Copying {
             return;
         }
         let via = as_control.then(|| Arc::clone(&by));
-        let name = of.clone();
+        let (name, what) = (of.clone(), batch.what());
         let taken = self.with_copies(move |copies| {
-            let taken = copies.take(&name, via.as_deref(), &batch);
-            match taken {
+            let via = via.as_deref();
+            let taken = match &batch {
+                Batch::Requests(batch) => copies.take(&name, via, batch),
+                Batch::Counts(batch) => copies.take_counts(&name, via, batch),
+            };
+            match (taken, what) {
                 // What is here already is said once more.
-                Err(NotTaken::OutOfOrder) => Ok(copies.mark(&name, via.as_deref())?),
-                other => other,
+                (Err(NotTaken::OutOfOrder), Rows::Requests) => Ok(copies.mark(&name, via)?),
+                (Err(NotTaken::OutOfOrder), Rows::Counts) => Ok(copies.counts_mark(&name, via)?),
+                (other, _) => other,
             }
         });
         match taken.await {
             Some(Ok(mark)) => {
                 self.troubles.remove(&by);
                 self.pauses.remove(&by);
-                let marks = vec![WantedOf { of, mark, direct: None }];
-                self.say(&by, &Wanted { marks, has: Vec::new() }).await;
+                self.say(&by, &Wanted::receipt(of, what, mark)).await;
             }
             Some(Err(NotTaken::Failed(error))) => {
                 self.troubles.insert(by, format!("it cannot be written: {error}"));
@@ -338,45 +383,55 @@ impl Copying {
             *known = wanted.has;
             known.truncate(RELAYED_MAX);
         }
-        for WantedOf { of, mark, direct } in wanted.marks.into_iter().take(RELAYED_MAX + 1) {
-            // No row has such a number.
-            if mark.seq < 0 {
-                continue;
-            }
-            let key = (Arc::clone(by), of);
-            let (of, reads) = (&key.1, self.readers.contains_key(&key));
-            if **of != *self.carrier.me() && !self.is_ahead(of, direct, reads).await {
-                continue;
-            }
-            let reading = self.readers.entry(key.clone()).or_insert_with(|| Reading {
-                mark: Mark { epoch: -1, ..Mark::default() },
-                heard_at: Instant::now(),
-                sent_at: None,
-                pause: PAUSE_LEAST,
-                waiting: 0,
-            });
-            reading.heard_at = Instant::now();
-            if reading.mark != mark {
-                // A receipt, or a reader that begins anew.
-                (reading.mark, reading.sent_at, reading.pause) = (mark, None, PAUSE_LEAST);
-            }
-            if reading.sent_at.is_none() {
-                self.send(&key).await;
+        for (what, marks) in [(Rows::Requests, wanted.marks), (Rows::Counts, wanted.counts)] {
+            for WantedOf { of, mark, direct } in marks.into_iter().take(RELAYED_MAX + 1) {
+                self.hear_mark(Reader { by: Arc::clone(by), of, what }, mark, direct).await;
             }
         }
     }
 
+    async fn hear_mark(&mut self, key: Reader, mark: Mark, direct: Option<Mark>) {
+        // No row has such a number.
+        if mark.seq < 0 {
+            return;
+        }
+        if *key.of != *self.carrier.me() && !self.is_ahead(&key, direct).await {
+            return;
+        }
+        let reading = self.readers.entry(key.clone()).or_insert_with(|| Reading {
+            mark: Mark { epoch: -1, ..Mark::default() },
+            heard_at: Instant::now(),
+            sent_at: None,
+            pause: PAUSE_LEAST,
+            waiting: 0,
+        });
+        reading.heard_at = Instant::now();
+        if reading.mark != mark {
+            // A receipt, or a reader that begins anew.
+            (reading.mark, reading.sent_at, reading.pause) = (mark, None, PAUSE_LEAST);
+        }
+        if reading.sent_at.is_none() {
+            self.send(&key).await;
+        }
+    }
+
     /// Whether there is more here of a node that is gone than another control node has. Without a mark it reads on what it began.
-    async fn is_ahead(&self, of: &str, direct: Option<Mark>, reads: bool) -> bool {
-        let Some(theirs) = direct else { return reads };
-        let name = of.to_owned();
-        matches!(self.with_copies(move |copies| copies.is_ahead(&name, &theirs)).await, Some(Ok(true)))
+    async fn is_ahead(&self, reader: &Reader, direct: Option<Mark>) -> bool {
+        let Some(theirs) = direct else { return self.readers.contains_key(reader) };
+        let (name, what) = (reader.of.clone(), reader.what);
+        let is_ahead = self.with_copies(move |copies| match what {
+            Rows::Requests => copies.is_ahead(&name, &theirs),
+            Rows::Counts => copies.counts_are_ahead(&name, &theirs),
+        });
+        matches!(is_ahead.await, Some(Ok(true)))
     }
 
     async fn send_news(&mut self) {
         let me = self.carrier.me().to_owned();
-        let idle = |(key, reading): (&(Arc<str>, String), &Reading)| {
-            (key.1 == me && reading.sent_at.is_none() && reading.is_heard()).then(|| key.clone())
+        // Counts are sent when a reader says again what it has: some seconds later are soon enough.
+        let idle = |(key, reading): (&Reader, &Reading)| {
+            let is_own = key.of == me && key.what == Rows::Requests;
+            (is_own && reading.sent_at.is_none() && reading.is_heard()).then(|| key.clone())
         };
         let idle: Vec<_> = self.readers.iter().filter_map(idle).collect();
         for key in idle {
@@ -399,27 +454,35 @@ impl Copying {
     }
 
     /// Sends the next rows after a reader's mark, if there are any.
-    async fn send(&mut self, key: &(Arc<str>, String)) {
-        let (to, of) = key;
+    async fn send(&mut self, key: &Reader) {
         let Some(mark) = self.readers.get(key).map(|reading| reading.mark.clone()) else { return };
-        let is_own = **of == *self.carrier.me();
+        let is_own = *key.of == *self.carrier.me();
+        let (of, what) = (key.of.clone(), key.what);
         let read = match is_own {
             true => {
                 let (history, tag) = (self.history.clone(), node_tag(&self.site, self.carrier.me()));
-                let read = tokio::task::spawn_blocking(move || history.batch_after(&mark, tag, BATCH_BYTES));
+                let read = tokio::task::spawn_blocking(move || match what {
+                    Rows::Requests => wrapped(history.batch_after(&mark, tag, BATCH_BYTES), Batch::Requests),
+                    Rows::Counts => wrapped(history.counts_after(&mark, BATCH_BYTES), Batch::Counts),
+                });
                 read.await.ok()
             }
             false => {
-                let of = of.clone();
-                self.with_copies(move |copies| copies.batch_after(&of, &mark, BATCH_BYTES)).await
+                self.with_copies(move |copies| match what {
+                    Rows::Requests => wrapped(copies.batch_after(&of, &mark, BATCH_BYTES), Batch::Requests),
+                    Rows::Counts => {
+                        wrapped(copies.copied_counts_after(&of, &mark, BATCH_BYTES), Batch::Counts)
+                    }
+                })
+                .await
             }
         };
         let Some(reading) = self.readers.get_mut(key) else { return };
         match read {
             Some(Ok(Some(batch))) => {
                 reading.sent_at = Some(Instant::now());
-                reading.waiting = batch.last.saturating_sub(batch.after);
-                self.carrier.bring(to, !is_own, &brought(of, &batch)).await;
+                reading.waiting = batch.waiting();
+                self.carrier.bring(&key.by, !is_own, &brought(&key.of, &batch)).await;
             }
             Some(Ok(None)) => (reading.sent_at, reading.waiting) = (None, 0),
             Some(Err(RecordError::HistoryNotReady)) | None => {}
@@ -432,10 +495,11 @@ impl Copying {
         let kept = self.with_copies(|copies| copies.nodes()).await;
         let last = *self.history.written().borrow();
         let me = self.carrier.me();
-        let own = self.readers.iter().filter(|((_, of), _)| **of == *me);
+        let own =
+            self.readers.iter().filter(|(reader, _)| *reader.of == *me && reader.what == Rows::Requests);
         let mut copied_by: Vec<_> = own
-            .map(|((by, _), reading)| CopiedBy {
-                node: by.to_string(),
+            .map(|(reader, reading)| CopiedBy {
+                node: reader.by.to_string(),
                 waiting: reading.waits(last).unsigned_abs(),
                 heard: reading.is_heard(),
             })
@@ -498,16 +562,53 @@ fn part_of(mut names: Vec<String>, round: usize) -> Vec<String> {
     names
 }
 
+impl Batch {
+    fn what(&self) -> Rows {
+        match self {
+            Self::Requests(_) => Rows::Requests,
+            Self::Counts(_) => Rows::Counts,
+        }
+    }
+
+    /// Rows from the reader's mark on; of counts that is not told.
+    fn waiting(&self) -> i64 {
+        match self {
+            Self::Requests(batch) => batch.last.saturating_sub(batch.after),
+            Self::Counts(_) => 0,
+        }
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Requests(batch) => batch.to_bytes(),
+            Self::Counts(batch) => batch.to_bytes(),
+        }
+    }
+
+    /// Each form knows its own bytes.
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let requests = SpoolBatch::from_bytes(bytes).map(Self::Requests);
+        requests.or_else(|| CountsBatch::from_bytes(bytes).map(Self::Counts))
+    }
+}
+
+fn wrapped<T>(
+    read: Result<Option<T>, RecordError>,
+    of: impl FnOnce(T) -> Batch,
+) -> Result<Option<Batch>, RecordError> {
+    read.map(|batch| batch.map(of))
+}
+
 /// A batch with whose it is, as it travels.
-fn brought(of: &str, batch: &SpoolBatch) -> Vec<u8> {
+fn brought(of: &str, batch: &Batch) -> Vec<u8> {
     let length = u8::try_from(of.len()).unwrap_or(u8::MAX);
     [&[length], of.as_bytes(), batch.to_bytes().as_slice()].concat()
 }
 
-fn read_brought(body: &[u8]) -> Option<(String, SpoolBatch)> {
+fn read_brought(body: &[u8]) -> Option<(String, Batch)> {
     let (length, rest) = body.split_first()?;
     let (of, batch) = rest.split_at_checked(usize::from(*length))?;
-    Some((String::from_utf8(of.to_vec()).ok()?, SpoolBatch::from_bytes(batch)?))
+    Some((String::from_utf8(of.to_vec()).ok()?, Batch::from_bytes(batch)?))
 }
 
 /// A batch, its head, and one more row of the same number beside a request.

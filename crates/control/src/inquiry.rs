@@ -4,6 +4,8 @@
 //! INVARIANT: what leaves a node has no query string, no body, no header value and no full address of a client; nothing that a
 //! stranger wrote but the path, which is cut, and, in a suggestion, what an exclusion would name.
 
+mod counted;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,13 +13,19 @@ use phalanx_fleet::{FleetHandle, Question};
 use phalanx_model::id::node_tag;
 use phalanx_model::{Action, Prefix, Reason, RequestId};
 use phalanx_record::{
-    By, Consequence, Explanation, Filter, History, RecordedRequest, RefusedClient, TrafficQuery,
+    By, Consequence, CopiedCounts, Explanation, Filter, History, RecordError, RecordedRequest, RefusedClient,
+    Traffic, TrafficQuery,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::suggesting::{Suggested, Suggester};
+
+pub(crate) use counted::{PARTS, ReportCounts, ReportQuestion, add_clients, most_refused};
+
+/// Each control node, `SITE/NODE`, with which counts it is asked for.
+pub(crate) type OfCopies = Vec<(String, Vec<u64>)>;
 
 /// A question, as it travels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +54,13 @@ pub(crate) enum Asked {
     Copies(Box<Filter>),
     /// Requests over time.
     Traffic(TrafficQuery),
+    /// The same, of what control nodes have of other nodes' counts. Nodes before it do not answer.
+    CopiedTraffic {
+        /// What is asked.
+        query: TrafficQuery,
+        /// Who is asked for which.
+        of: OfCopies,
+    },
     /// The clients refused most, and when.
     Actors {
         /// From this time on.
@@ -57,6 +72,15 @@ pub(crate) enum Asked {
         step_ms: u64,
         /// Only for these apps.
         apps: Option<Vec<String>>,
+    },
+    /// All that a report counts, in one question; nodes before this version do not answer.
+    Report(ReportQuestion),
+    /// The same, of what control nodes have of other nodes' counts.
+    CopiedReport {
+        /// What is asked.
+        question: ReportQuestion,
+        /// Who is asked for which.
+        of: OfCopies,
     },
     /// What would let a request pass; nodes before this version do not answer.
     Suggest(RequestId),
@@ -145,11 +169,48 @@ pub struct FleetEvents {
     pub next: Option<RequestId>,
 }
 
+/// What a node counted, and what else it can tell.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct There<T> {
+    #[serde(flatten)]
+    pub(crate) counted: T,
+    /// Which counts these are; nodes of before do not say.
+    #[serde(default)]
+    pub(crate) told: Option<u64>,
+    /// Of whose counts of that time there are copies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) copies: Vec<CopiedCounts>,
+}
+
+impl<T: Serialize> There<T> {
+    /// What this node can tell beside what it counted since a time.
+    pub(crate) fn of(
+        counted: T,
+        history: &History,
+        copies: Option<&History>,
+        from_ms: u64,
+    ) -> Result<Self, RecordError> {
+        // Damaged copies are no reason not to tell what was counted here.
+        let copies = copies.and_then(|copies| copies.copied_counts(from_ms, COPIES_TOLD_MAX).ok());
+        Ok(Self { counted, told: Some(history.counts_told()?), copies: copies.unwrap_or_default() })
+    }
+
+    /// As it travels: with as many copies named as fit, of nodes that are gone first.
+    fn into_bytes(mut self) -> serde_json::Result<Vec<u8>> {
+        let mut bytes = serde_json::to_vec(&self)?;
+        while bytes.len() > TOLD_BYTES_MAX && !self.copies.is_empty() {
+            self.copies.truncate(self.copies.len() / 2);
+            bytes = serde_json::to_vec(&self)?;
+        }
+        Ok(bytes)
+    }
+}
+
 /// Answers questions of operators at other nodes, until the fleet ends.
 pub async fn answer_all(fleet: FleetHandle, suggester: Suggester, copies: Option<History>) {
     let mut questions = fleet.questions();
     let suggesting = Arc::new(Semaphore::new(1));
-    let site = fleet.members().into_iter().find(|one| one.me).map(|me| me.site).unwrap_or_default();
+    let me = fleet.members().into_iter().find(|one| one.me).map(|me| (me.site, me.node)).unwrap_or_default();
     // One after the other: an operator's questions must not take the history from its own node's operators.
     while let Some(question) = questions.recv().await {
         let Ok(asked) = serde_json::from_slice(&question.bytes) else { continue };
@@ -159,9 +220,9 @@ pub async fn answer_all(fleet: FleetHandle, suggester: Suggester, copies: Option
             tokio::spawn(suggest(suggester.clone(), id, question, one));
             continue;
         }
-        let (history, copies, site) = (suggester.history.clone(), copies.clone(), Arc::clone(&site));
+        let (history, copies, me) = (suggester.history.clone(), copies.clone(), me.clone());
         let answered =
-            tokio::task::spawn_blocking(move || answer(&history, copies.as_ref(), &site, asked)).await;
+            tokio::task::spawn_blocking(move || answer(&history, copies.as_ref(), &me, asked)).await;
         if let Ok(Some(answer)) = answered {
             question.answer(&answer).await;
         }
@@ -185,7 +246,12 @@ async fn suggest(
     }
 }
 
-fn answer(history: &History, copies: Option<&History>, site: &str, asked: Asked) -> Option<Vec<u8>> {
+fn answer(
+    history: &History,
+    copies: Option<&History>,
+    (site, node): &(Arc<str>, Arc<str>),
+    asked: Asked,
+) -> Option<Vec<u8>> {
     let bytes = match asked {
         Asked::Suggest(_) => return None,
         Asked::Request(id) => {
@@ -207,7 +273,12 @@ fn answer(history: &History, copies: Option<&History>, site: &str, asked: Asked)
         }
         Asked::Traffic(mut query) => {
             query.series_max = query.series_max.min(SERIES_TOLD_MAX);
-            serde_json::to_vec(&history.traffic(&query).ok()?)
+            let counted = history.traffic(&query).ok()?;
+            There::of(counted, history, copies, query.from_ms).ok()?.into_bytes()
+        }
+        Asked::CopiedTraffic { mut query, of } => {
+            query.series_max = query.series_max.min(SERIES_TOLD_MAX);
+            serde_json::to_vec(&copies?.copied_traffic(&query, &asked_of(of, site, node)?).ok()?)
         }
         Asked::Actors { from_ms, to_ms, step_ms, apps } => {
             let (by, refused, series_max) = (By::Action, true, ACTORS_MAX);
@@ -216,8 +287,22 @@ fn answer(history: &History, copies: Option<&History>, site: &str, asked: Asked)
             clients.iter_mut().for_each(redact);
             serde_json::to_vec(&clients)
         }
+        Asked::Report(question) => {
+            let mut counted = question.counted(history).ok()?;
+            counted.clients.iter_mut().for_each(redact);
+            There::of(counted, history, copies, question.begins_ms()).ok()?.into_bytes()
+        }
+        Asked::CopiedReport { question, of } => {
+            serde_json::to_vec(&question.copied(copies?, &asked_of(of, site, node)?).ok()?)
+        }
     };
     bytes.ok()
+}
+
+/// Which counts this node is asked for.
+fn asked_of(of: OfCopies, site: &str, node: &str) -> Option<Vec<u64>> {
+    let me = format!("{site}/{node}");
+    of.into_iter().find(|(at, _)| *at == me).map(|(_, told)| told)
 }
 
 /// A request, with the decisions that it led to.
@@ -296,6 +381,10 @@ fn reason(reason: &Reason) -> String {
 pub(crate) const LATEST_MAX: usize = 50;
 /// Series of one node's answer: with some points each they fit into one message, and they are twice what is shown of all.
 pub(crate) const SERIES_TOLD_MAX: usize = 24;
+/// Copies of counts that one node names.
+pub(crate) const COPIES_TOLD_MAX: usize = 128;
+/// Of an answer that names them: below what may be sent.
+const TOLD_BYTES_MAX: usize = 39 * 1024;
 /// Clients of an answer.
 pub(crate) const ACTORS_MAX: usize = 20;
 const PATH_CHARS_MAX: usize = 120;

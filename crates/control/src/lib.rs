@@ -49,6 +49,8 @@ pub mod suggesting;
 
 pub mod fixes;
 
+pub mod zone;
+
 pub mod playbook;
 mod reason;
 pub mod receiver;
@@ -78,7 +80,7 @@ pub use lapi::{Bouncers, ExemptPort, LapiDeps, PlacePort, router as lapi_router}
 pub use openapi::document as openapi_document;
 pub use router::{
     Ask, AuthorityPort, BundlePort, ControlDeps, DelegatePort, IncidentsPort, NotAsked, NotReplayed,
-    PlaybooksPort, PolicyPort, Reloaded, ReplayPort, RunningPolicy, RunningPort, RunsPort, SelfTestPort,
-    StatusPort, SuggestPort, TriedBundle, UpgradePort, WithIds, router,
+    PlaybooksPort, PolicyPort, Reloaded, ReplayPort, RuleWordsPort, RunningPolicy, RunningPort, RunsPort,
+    SelfTestPort, StatusPort, SuggestPort, TriedBundle, UpgradePort, WithIds, router,
 };
 pub use serve::{Listeners, bind_socket, serve};

@@ -1,7 +1,7 @@
 //! Reports that are sent by themselves: each day or week, to receivers of the settings, once for the fleet.
 //!
-//! Flow in names: [`Schedule`]s of the settings, and [`Marks`] of what was sent -> what is due -> a `Report` of the time that is over -> a
-//! letter, or a message -> `Receiver`s -> [`Marks`], kept on the disk and told to all nodes.
+//! Flow in names: [`Schedule`]s of the settings, and [`Deliveries`] of what was sent -> what is due -> a `Report` of the time that is over -> a
+//! letter, or a message -> `Receiver`s -> [`Deliveries`], kept on the disk and told to all nodes.
 //!
 //! The node that runs playbooks sends. What was sent is written down for each receiver before the next one is told, so that a node that
 //! starts again, or takes over, goes on where it stood. A report whose hour passed while no node could send is sent late, once, for the
@@ -10,7 +10,7 @@
 //! Failure direction: a report that could not be told is told again a few times, and then left at that and shown; nothing waits for it. Who
 //! takes over before he has heard what was sent, or ends between sending and writing, sends again, under the same key.
 
-pub mod marks;
+pub mod deliveries;
 pub mod schedule;
 
 use std::collections::BTreeMap;
@@ -24,77 +24,77 @@ use tokio::task::JoinHandle;
 
 use crate::api::{ReportLast, ReportScheduleRow, ReportSent, ReportTold};
 use crate::auth::Principal;
-use crate::handlers::report;
+use crate::handlers::report::{self, Wish};
 use crate::receiver::NotTold;
 use crate::receiver::mail::{Enclosed, Letter};
 use crate::report::Report;
 use crate::router::Control;
-use marks::{Mark, Marks};
-use schedule::{Form, Schedule};
+use deliveries::{Deliveries, Delivery};
+use schedule::{Due, Form, Schedule};
 
 /// What is to be sent, and what was.
 pub struct Reporting {
     schedules: BTreeMap<String, Schedule>,
-    marks: Mutex<Marks>,
+    deliveries: Mutex<Deliveries>,
     /// Whether this node sends.
     leads: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl Reporting {
-    /// By these schedules, with the marks of a file.
+    /// By these schedules, with the deliveries of a file.
     pub fn open(
         schedules: BTreeMap<String, Schedule>,
         path: &Path,
         leads: Box<dyn Fn() -> bool + Send + Sync>,
     ) -> Self {
-        Self { schedules, marks: Mutex::new(Marks::open(path)), leads }
+        Self { schedules, deliveries: Mutex::new(Deliveries::open(path)), leads }
     }
 
     /// What another node sent.
-    pub fn adopt(&self, marks: Vec<Mark>, now_ms: u64) {
-        self.marks.lock().adopt(marks, now_ms);
+    pub fn adopt(&self, deliveries: Vec<Delivery>, now_ms: u64) {
+        self.deliveries.lock().adopt(deliveries, now_ms);
     }
 
     /// What others are to know, if it changed, or if all is to be told.
-    pub fn take_news(&self, all: bool) -> Option<Vec<Mark>> {
-        self.marks.lock().take_news(all)
+    pub fn take_news(&self, all: bool) -> Option<Vec<Delivery>> {
+        self.deliveries.lock().take_news(all)
     }
 
     /// Sentences for `status` about what could not be sent.
     pub fn degraded(&self) -> Vec<String> {
-        let marks = self.marks.lock();
+        let deliveries = self.deliveries.lock();
         let failed = self.schedules.keys().filter_map(|name| {
-            let mark = marks.of(name).filter(|mark| mark.is_given_up)?;
-            let why = mark.fault.as_deref().unwrap_or_default();
+            let delivery = deliveries.of(name).filter(|delivery| delivery.is_given_up)?;
+            let why = delivery.fault.as_deref().unwrap_or_default();
             Some(format!("the report `{name}` could not be sent: {why}"))
         });
-        failed.chain(marks.fault()).collect()
+        failed.chain(deliveries.fault()).collect()
     }
 
     /// Reports that were sent, and that could not be, since the node began.
     pub fn counts(&self) -> (u64, u64) {
-        self.marks.lock().counts()
+        self.deliveries.lock().counts()
     }
 
     /// All schedules, with what is next and what was last.
     pub(crate) fn rows(&self, now_ms: u64) -> Vec<ReportScheduleRow> {
-        let marks = self.marks.lock();
+        let deliveries = self.deliveries.lock();
         let row = |(name, schedule): (&String, &Schedule)| {
-            let mark = marks.of(name).filter(|mark| mark.at_ms > 0);
-            let last = mark.map(|mark| {
-                let (from_ms, to_ms) = schedule.time_before(mark.due_ms);
-                let state = match (mark.is_over, mark.is_given_up) {
+            let delivery = deliveries.of(name).filter(|delivery| delivery.at_ms > 0);
+            let last = delivery.map(|delivery| {
+                let (from_ms, to_ms) = time_of(schedule, delivery);
+                let state = match (delivery.is_over, delivery.is_given_up) {
                     (_, true) => "failed",
                     (true, false) => "sent",
                     (false, false) => "sending",
                 };
                 ReportLast {
                     state: state.to_owned(),
-                    due_ms: mark.due_ms,
+                    due_ms: delivery.due_ms,
                     from_ms,
                     to_ms,
-                    at_ms: mark.at_ms,
-                    error: mark.fault.clone(),
+                    at_ms: delivery.at_ms,
+                    error: delivery.fault.clone(),
                 }
             });
             ReportScheduleRow {
@@ -139,19 +139,19 @@ pub(crate) async fn run(control: Weak<Control>) {
             if sending.contains_key(name) {
                 continue;
             }
-            let (now_ms, due_ms) = (control.now_ms(), schedule.due_before(control.now_ms()));
-            let begun = reporting.marks.lock().begin(name, due_ms, now_ms);
-            if let Some(mark) = begun {
-                sending.insert(name.clone(), tokio::spawn(send_in_time(Arc::clone(&control), mark)));
+            let now_ms = control.now_ms();
+            let begun = reporting.deliveries.lock().begin(name, schedule.due_before(now_ms), now_ms);
+            if let Some(delivery) = begun {
+                sending.insert(name.clone(), tokio::spawn(send_in_time(Arc::clone(&control), delivery)));
             }
         }
     }
 }
 
-async fn send_in_time(control: Arc<Control>, mark: Mark) {
-    let name = mark.name.clone();
+async fn send_in_time(control: Arc<Control>, delivery: Delivery) {
+    let name = delivery.name.clone();
     let Some(schedule) = control.deps.reporting.schedules.get(&name) else { return };
-    if tokio::time::timeout(REPORT_MAX, send_due(&control, &name, schedule, mark)).await.is_err() {
+    if tokio::time::timeout(REPORT_MAX, send_due(&control, &name, schedule, delivery)).await.is_err() {
         end(&control, &name, Some(format!("it takes longer than {} minutes", REPORT_MAX.as_secs() / 60)));
     }
 }
@@ -159,34 +159,34 @@ async fn send_in_time(control: Arc<Control>, mark: Mark) {
 fn end(control: &Control, name: &str, fault: Option<String>) {
     let reporting = &control.deps.reporting;
     let Some(schedule) = reporting.schedules.get(name) else { return };
-    let is_over = reporting.marks.lock().ended(name, &schedule.to, fault.clone(), control.now_ms());
+    let is_over = reporting.deliveries.lock().ended(name, &schedule.to, fault.clone(), control.now_ms());
     if let Some(why) = fault {
         tracing::warn!(report = name, %why, is_over, "a report could not be sent to all");
     }
 }
 
 /// Tells those who have not got it yet.
-async fn send_due(control: &Control, name: &str, schedule: &Schedule, mark: Mark) {
+async fn send_due(control: &Control, name: &str, schedule: &Schedule, delivery: Delivery) {
     let reporting = &control.deps.reporting;
-    let key = format!("report/{name}/{}", mark.due_ms);
-    let (made, mut fault) = match made(control, schedule, mark.due_ms).await {
+    let key = format!("report/{name}/{}", delivery.due_ms);
+    let (made, mut fault) = match made(control, schedule, time_of(schedule, &delivery)).await {
         Ok(made) => (Some(made), None),
         Err(why) => (None, Some(why)),
     };
-    let is_late = mark.due_ms.saturating_add(LATE_MS) < control.now_ms();
+    let is_late = delivery.due_ms.saturating_add(LATE_MS) < control.now_ms();
     let message = made.map(|report| message(control, &key, (name, schedule), &report, is_late));
-    let left: Vec<&String> = schedule.to.iter().filter(|to| !mark.told.contains(to)).collect();
+    let left: Vec<&String> = schedule.to.iter().filter(|to| !delivery.told.contains(to)).collect();
     for to in left {
         // Another node may have become the one that sends.
         if !(reporting.leads)() {
-            return reporting.marks.lock().let_go(name);
+            return reporting.deliveries.lock().let_go(name);
         }
         let Some(message) = &message else { break };
         match tell(control, to, message).await {
-            Ok(()) => reporting.marks.lock().told(name, to, control.now_ms()),
+            Ok(()) => reporting.deliveries.lock().told(name, to, control.now_ms()),
             Err(NotTold::Refused(why)) => {
                 tracing::warn!(report = name, receiver = to, %why, "a receiver does not want a report");
-                reporting.marks.lock().refused(name, to, &why, control.now_ms());
+                reporting.deliveries.lock().refused(name, to, &why, control.now_ms());
             }
             Err(why) => fault = Some(format!("{to}: {why}")),
         }
@@ -196,9 +196,8 @@ async fn send_due(control: &Control, name: &str, schedule: &Schedule, mark: Mark
 
 /// Sends the report of the latest time that is over to all its receivers, whatever was sent before. It counts for nothing.
 pub(crate) async fn send_now(control: &Control, name: &str, schedule: &Schedule, wish: u64) -> ReportSent {
-    let due_ms = schedule.due_before(control.now_ms());
-    let (from_ms, to_ms) = schedule.time_before(due_ms);
-    let report = match made(control, schedule, due_ms).await {
+    let Due { from_ms, to_ms, .. } = schedule.due_before(control.now_ms());
+    let report = match made(control, schedule, (from_ms, to_ms)).await {
         Ok(report) => report,
         Err(why) => {
             let failed = |to: &String| ReportTold { to: to.clone(), ok: false, error: Some(why.clone()) };
@@ -216,10 +215,29 @@ pub(crate) async fn send_now(control: &Control, name: &str, schedule: &Schedule,
     ReportSent { from_ms, to_ms, told }
 }
 
-async fn made(control: &Control, schedule: &Schedule, due_ms: u64) -> Result<Report, String> {
-    let time = schedule.time_before(due_ms);
+/// What a delivery is about: also after the settings said something else.
+fn time_of(schedule: &Schedule, delivery: &Delivery) -> (u64, u64) {
+    match delivery.to_ms {
+        0 => schedule.time_before(delivery.due_ms),
+        to_ms => (delivery.from_ms, to_ms),
+    }
+}
+
+async fn made(
+    control: &Control,
+    schedule: &Schedule,
+    (from_ms, to_ms): (u64, u64),
+) -> Result<Report, String> {
+    let wish = Wish {
+        time: (from_ms, to_ms),
+        compared_from_ms: schedule.compared_from(from_ms),
+        is_over: true,
+        zone: schedule.zone.clone(),
+        app: schedule.app.clone(),
+        fleet: true,
+    };
     // As whoever has the node: it is his settings that say so.
-    let made = report::of_time(control, &Principal::Socket, time, schedule.app.clone(), true).await;
+    let made = report::made(control, &Principal::Socket, wish).await;
     made.map_err(|error| format!("it could not be made: {}", error.message()))
 }
 
@@ -237,7 +255,7 @@ fn message(
     is_late: bool,
 ) -> Message {
     let node = format!("{}/{}", control.deps.site, control.deps.node);
-    let of_time = schedule.time_words(report.from_ms, report.to_ms);
+    let of_time = report.time_words();
     let about = report.app.as_deref().map_or("all apps".to_owned(), |app| format!("app {app}"));
     let late = if is_late { ", sent late" } else { "" };
     let title = format!("Report {name}: {about}, {of_time}{late}");
@@ -247,7 +265,7 @@ fn message(
             Form::Csv => ("csv", "text/csv", report.csv().into_bytes()),
             Form::Json => ("json", "application/json", json!(report).to_string().into_bytes()),
         };
-        let day: String = phalanx_record::rfc3339(report.from_ms).chars().take(10).collect();
+        let day = schedule.zone.date(report.from_ms);
         Enclosed { name: format!("phalanx-{name}-{day}.{ending}"), kind, bytes }
     });
     let letter =

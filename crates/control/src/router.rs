@@ -115,6 +115,8 @@ pub struct ControlDeps {
     pub bundles: BundlePort,
     /// Tells the policy that the node runs.
     pub running: RunningPort,
+    /// Tells what rules of that policy say.
+    pub rule_words: RuleWordsPort,
     /// Changes of policy, those that wait among them.
     pub changes: Changes,
     /// Tries a policy on recorded requests; `None` where none are recorded.
@@ -259,6 +261,9 @@ pub struct TriedBundle {
 
 /// Asks the binary for the policy that the node runs.
 pub type RunningPort = Box<dyn Fn() -> RunningPolicy + Send + Sync>;
+
+/// Asks the binary what rules say, by their ids, as the policy's author wrote it. Those that the policy does not have are left out.
+pub type RuleWordsPort = Box<dyn Fn(&[u64]) -> BTreeMap<u64, String> + Send + Sync>;
 
 /// The policy that a node runs.
 #[derive(Debug, Clone)]

@@ -431,6 +431,13 @@ impl EdgePlan {
         Some((&named.name, level))
     }
 
+    /// What a rule says when it matches, as its author wrote it: of the first app that has it.
+    pub fn rule_message(&self, rule: u64) -> Option<String> {
+        let raised = |app: &AppPlan| app.raised.as_ref().and_then(|raised| raised.program.message(rule));
+        let own = |app: &AppPlan| app.program.as_ref().and_then(|program| program.message(rule));
+        self.apps.iter().find_map(|app| own(app).or_else(|| raised(app)))
+    }
+
     /// How many routes all apps have.
     pub fn route_count(&self) -> usize {
         self.routes.len()

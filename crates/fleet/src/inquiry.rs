@@ -167,7 +167,8 @@ type Id = [u8; 16];
 
 /// How long a question or an answer counts; clocks may differ a little.
 const QUESTION_MS: u64 = 60_000;
-const QUESTION_BYTES_MAX: usize = 1024;
+/// A question about copies names each of them.
+const QUESTION_BYTES_MAX: usize = 8 * 1024;
 /// In base64 and with its signature well below the largest message.
 const ANSWER_BYTES_MAX: usize = 40 * 1024;
 /// Questions of one node under way.

@@ -411,6 +411,7 @@ impl Running {
             policy: policy_port(&keepers),
             bundles: bundle_port(&keepers.policy),
             running: running_port(&keepers.policy),
+            rule_words: crate::policy_port::rule_words_port(&keepers.policy),
             changes: policy_changes,
             replays: requests
                 .as_ref()

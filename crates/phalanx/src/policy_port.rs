@@ -341,3 +341,11 @@ fn rules_name(rules: &RuleSource) -> String {
         RuleSource::Dirs(dirs) => dirs.iter().map(|d| d.display().to_string()).collect::<Vec<_>>().join(", "),
     }
 }
+/// What rules say, by the plan in force; those that it does not have are left out.
+pub(crate) fn rule_words_port(keeper: &Arc<PolicyKeeper>) -> phalanx_control::RuleWordsPort {
+    let plan = Arc::clone(&keeper.plan);
+    Box::new(move |rules| {
+        let plan = plan.load();
+        rules.iter().filter_map(|rule| Some((*rule, plan.rule_message(*rule)?))).collect()
+    })
+}

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use phalanx_control::receiver::Receiver;
-use phalanx_control::reporting::marks::{MARKS_MAX, REPORT_RECEIVERS_MAX};
-use phalanx_control::reporting::schedule::{Every, Form, Schedule, parse_offset};
+use phalanx_control::reporting::deliveries::{REPORT_RECEIVERS_MAX, REPORTS_MAX};
+use phalanx_control::reporting::schedule::{Every, Form, Schedule};
+use phalanx_control::zone::{Zone, parse_offset};
 use phalanx_edge::EdgePlan;
 use phalanx_policy::Diagnostic;
 use phalanx_policy::toml_text::{At, Text};
@@ -31,8 +32,10 @@ pub(crate) struct RawReport {
     weekday: Option<At<Weekday>>,
     /// At which hour, 0 to 23. 7 if not given.
     hour: Option<At<i64>>,
-    /// How far the clock of that hour is before UTC, as in "+01:00"; names of zones are not known. "UTC" if not given.
+    /// How far the clock of that hour, and of the days, is before UTC, as in "+01:00". "UTC" if neither it nor `time_zone` is given.
     utc_offset: Option<At<String>>,
+    /// The rule of that clock where it changes twice a year, as POSIX has it for TZ: "CET-1CEST,M3.5.0,M10.5.0/3". In place of `utc_offset`.
+    time_zone: Option<At<String>>,
     /// Only requests for this app. All if not given.
     app: Option<At<String>>,
     /// What comes with a letter: "csv", "json". Nothing if not given.
@@ -74,10 +77,10 @@ pub(crate) fn check(
     faults: &mut Vec<Diagnostic>,
 ) -> ReportSettings {
     let mut settings = ReportSettings::default();
-    if let Some((_, one_more)) = raw.iter().nth(MARKS_MAX) {
-        faults.push(text.error_at(&one_more.span, format!("a node sends {MARKS_MAX} reports at most")));
+    if let Some((_, one_more)) = raw.iter().nth(REPORTS_MAX) {
+        faults.push(text.error_at(&one_more.span, format!("a node sends {REPORTS_MAX} reports at most")));
     }
-    for (name, raw) in raw.iter().take(MARKS_MAX) {
+    for (name, raw) in raw.iter().take(REPORTS_MAX) {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_plain) {
             let message = format!("`{}` is no name of a report", name.escape_debug());
@@ -148,13 +151,6 @@ fn schedule(text: &Text<'_>, raw: &RawReport, faults: &mut Vec<Diagnostic>) -> S
             }
         }
     }
-    let mut offset_minutes = 0;
-    if let Some(written) = &raw.utc_offset {
-        match parse_offset(&written.value) {
-            Ok(minutes) => offset_minutes = minutes,
-            Err(fault) => faults.push(text.error_at(&written.span, fault)),
-        }
-    }
     let form = |word: &FormWord| match word {
         FormWord::Csv => Form::Csv,
         FormWord::Json => Form::Json,
@@ -165,11 +161,50 @@ fn schedule(text: &Text<'_>, raw: &RawReport, faults: &mut Vec<Diagnostic>) -> S
     Schedule {
         every,
         hour,
-        offset_minutes,
+        zone: zone(text, raw, faults),
         app: raw.app.as_ref().map(|app| app.value.clone()),
         to,
         attach: raw.attach.iter().map(form).collect(),
     }
+}
+
+/// The clock of a report: of a distance from UTC, or of a rule.
+fn zone(text: &Text<'_>, raw: &RawReport, faults: &mut Vec<Diagnostic>) -> Zone {
+    let read = match (&raw.utc_offset, &raw.time_zone) {
+        (Some(_), Some(rule)) => {
+            let fault = text.error_at(&rule.span, "a report has `utc_offset` or `time_zone`, and not both");
+            Err(fault.with_help("leave `utc_offset` out: the rule says how far its clock is from UTC"))
+        }
+        (Some(offset), None) => parse_offset(&offset.value).map(Zone::fixed).map_err(|fault| {
+            let fault = text.error_at(&offset.span, fault);
+            fault.with_help("a clock that changes twice a year has a `time_zone`, as in \"CET-1CEST,M3.5.0,M10.5.0/3\"")
+        }),
+        (None, Some(rule)) => Zone::parse_rule(&rule.value).map_err(|fault| {
+            let fault = text.error_at(&rule.span, fault);
+            let help = "write it as in \"CET-1CEST,M3.5.0,M10.5.0/3\"";
+            match is_name(&rule.value) {
+                // Databases of zones differ from machine to machine, and a report goes once from any of them.
+                true => fault.with_help(format!(
+                    "{help}: names of zones are not read, so that all nodes have the same hours. `tail -n 1 /usr/share/zoneinfo/{}` prints the rule of that one, on a machine that has it",
+                    rule.value
+                )),
+                false => fault.with_help(help),
+            }
+        }),
+        (None, None) => Ok(Zone::default()),
+    };
+    read.unwrap_or_else(|fault| {
+        faults.push(fault);
+        Zone::default()
+    })
+}
+
+/// Whether it looks like `Europe/Berlin`.
+fn is_name(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_+-/".contains(&byte);
+    text.starts_with(|first: char| first.is_ascii_uppercase())
+        && text.contains('/')
+        && text.bytes().all(is_plain)
 }
 
 /// Reports about apps that the policy does not have.
@@ -218,6 +253,12 @@ mod tests {
         let weekly = &settings.schedules["w"];
         assert_eq!((weekly.words().as_str(), faults), ("each friday at 00:00 UTC-03:30", vec![]));
         assert_eq!((weekly.attach.as_slice(), settings.apps), (&[Form::Csv][..], vec![("shop".into(), 7)]));
+        let (settings, faults) =
+            read("[reports.d]\nto = [\"ops\"]\ntime_zone = \"CET-1CEST,M3.5.0,M10.5.0/3\"\n");
+        assert_eq!(
+            (settings.schedules["d"].words().as_str(), faults),
+            ("each day at 07:00 CET/CEST", vec![])
+        );
     }
 
     #[test]
@@ -229,6 +270,13 @@ mod tests {
             ("to = [\"nobody\"]", 2, "no receiver `nobody`"),
             ("to = [\"ops\"]\nhour = 24", 3, "from 0 to 23"),
             ("to = [\"ops\"]\nutc_offset = \"Europe/Berlin\"", 3, "no distance from UTC"),
+            ("to = [\"ops\"]\ntime_zone = \"Europe/Berlin\"", 3, "zoneinfo/Europe/Berlin"),
+            ("to = [\"ops\"]\ntime_zone = \"CET-1CEST\"", 3, "does not say when its clock changes"),
+            (
+                "to = [\"ops\"]\nutc_offset = \"+01:00\"\ntime_zone = \"CET-1CEST,M3.5.0,M10.5.0/3\"",
+                4,
+                "not both",
+            ),
             ("to = [\"ops\"]\nweekday = \"sunday\"", 3, "has no `weekday`"),
         ] {
             let (_, faults) = read(&format!("[reports.daily]\n{more}\n"));

@@ -8,11 +8,14 @@
 //! One writer (the recorder's thread); readers have connections of their own, WAL keeps them apart.
 //!
 //! The rows of a history have one order, in which control nodes of the site read it (`spool`), each into a database of its own (`copies`).
+//! Counts of minutes and hours that are over go the same way (`counts`, `copied_counts`).
 //!
 //! INVARIANT: rows and bytes are bounded; the oldest requests go first.
 
 mod actors;
+mod copied_counts;
 mod copies;
+mod counts;
 mod passed;
 mod query;
 mod rollup;
@@ -22,7 +25,9 @@ mod store;
 mod traffic;
 
 pub use actors::RefusedClient;
+pub use copied_counts::CopiedCounts;
 pub use copies::{Copies, CopyOf, CopySettings, NotTaken};
+pub use counts::CountsBatch;
 pub(crate) use passed::PassedLog;
 pub use query::{Filter, Found, History, StatusRange};
 pub use spool::{Mark, SpoolBatch};

@@ -54,8 +54,8 @@ pub use audit_log::AuditFormat;
 pub use event_log::{EventSettings, Report, Reports};
 pub use explain::{Explanation, NextStep};
 pub use history::{
-    Copies, CopyOf, CopySettings, Filter, Found, History, Mark, NotTaken, RefusedClient, SpoolBatch,
-    StatusRange,
+    CopiedCounts, Copies, CopyOf, CopySettings, CountsBatch, Filter, Found, History, Mark, NotTaken,
+    RefusedClient, SpoolBatch, StatusRange,
 };
 pub use metrics::{
     LearningCounts, Metrics, MetricsSources, NodeGauges, RateLimitCount, TryCount, UpstreamCount,

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use phalanx_model::limits::{
-    TRAFFIC_MINUTES_MAX, TRAFFIC_PENDING_MAX, TRAFFIC_POINTS_MAX, TRAFFIC_SERIES_MAX,
+    TRAFFIC_HOURS_MAX, TRAFFIC_MINUTES_MAX, TRAFFIC_PENDING_MAX, TRAFFIC_POINTS_MAX, TRAFFIC_SERIES_MAX,
 };
 use phalanx_model::{AccessEvent, Action, Country, RuleClass, Signal};
 use serde::{Deserialize, Serialize};
@@ -78,13 +78,19 @@ impl TrafficQuery {
     }
 
     /// The same question, with steps counted from the beginning of the time. A report is about a day of its reader: it must not
-    /// reach into the day before because a step does.
+    /// reach into the day before because a step does. The last step may be shorter: days of 23 and 25 hours have none that divides them.
     pub fn from_the_beginning(from_ms: u64, to_ms: u64, points: usize, now_ms: u64, by: By) -> Self {
         let (unit, step_ms) = unit_and_step(from_ms, to_ms, points, now_ms);
         let from_ms = from_ms / unit * unit;
-        let steps = to_ms.saturating_sub(from_ms).div_ceil(step_ms).max(1);
-        let to_ms = from_ms.saturating_add(steps.saturating_mul(step_ms));
+        let to_ms = to_ms.div_ceil(unit).saturating_mul(unit).max(from_ms.saturating_add(unit));
         Self { from_ms, to_ms, step_ms, by, refused: false, apps: None, series_max: TRAFFIC_SERIES_MAX }
+    }
+
+    /// The same of a time that is over. Where it begins or ends within what is counted together, it does so earlier, so that of times
+    /// that follow each other none has what is in another.
+    pub fn of_period(from_ms: u64, to_ms: u64, points: usize, now_ms: u64, by: By) -> Self {
+        let (unit, _) = unit_and_step(from_ms, to_ms, points, now_ms);
+        Self::from_the_beginning(from_ms, to_ms / unit * unit, points, now_ms, by)
     }
 
     /// How many points there are; 0 of a question that nobody should answer.
@@ -100,7 +106,7 @@ impl TrafficQuery {
     /// Which buckets answer it.
     pub(crate) fn bucket(&self) -> Bucket {
         // Steps of hours may begin at half past: zones do.
-        let hours = self.step_ms.is_multiple_of(HOUR_MS) && self.from_ms.is_multiple_of(HOUR_MS);
+        let hours = [self.step_ms, self.from_ms, self.to_ms].iter().all(|ms| ms.is_multiple_of(HOUR_MS));
         if hours { Bucket::Hour } else { Bucket::Minute }
     }
 }
@@ -185,6 +191,17 @@ pub struct TrafficOthers {
 }
 
 impl Traffic {
+    /// Nothing yet, of the time that is asked for.
+    pub fn none(query: &TrafficQuery) -> Self {
+        Self {
+            from_ms: query.from_ms,
+            to_ms: query.to_ms,
+            step_ms: query.step_ms,
+            others: TrafficOthers { total: 0, points: vec![0; query.points()] },
+            ..Self::default()
+        }
+    }
+
     /// Adds what another node counted in the same time. False if it is about another time, and nothing is added.
     pub fn add(&mut self, other: &Self) -> bool {
         let same = |t: &Self| (t.from_ms, t.to_ms, t.step_ms, t.others.points.len());
@@ -217,6 +234,26 @@ impl Traffic {
 }
 
 impl TrafficTotals {
+    /// Counts one row of the database, or a sum of such.
+    pub(crate) fn count(&mut self, dimension: Dimension, value: i64, n: u64, refused: u64) {
+        let add = |to: &mut u64, n: u64| *to = to.saturating_add(n);
+        match (dimension, value) {
+            (Dimension::Action, value) => {
+                add(&mut self.requests, n);
+                add(&mut self.refused, refused);
+                match value {
+                    1 => add(&mut self.observed, n),
+                    2 => add(&mut self.challenged, n),
+                    3 => add(&mut self.throttled, n),
+                    _ => {}
+                }
+            }
+            (Dimension::Status, 5) => add(&mut self.errors, n.saturating_sub(refused)),
+            (Dimension::Dropped, _) => add(&mut self.dropped, n),
+            _ => {}
+        }
+    }
+
     fn add(&mut self, other: &Self) {
         let pairs = [
             (&mut self.requests, other.requests),
@@ -259,6 +296,19 @@ impl Bucket {
         }
     }
 
+    /// Where a bucket of this length begins, in Unix milliseconds.
+    pub(crate) fn begins_ms(self, at: i64) -> u64 {
+        at.max(0).unsigned_abs().saturating_mul(self.length_ms())
+    }
+
+    /// How many are kept.
+    pub(crate) fn kept(self) -> u64 {
+        match self {
+            Self::Minute => TRAFFIC_MINUTES_MAX as u64,
+            Self::Hour => TRAFFIC_HOURS_MAX as u64,
+        }
+    }
+
     /// The number that stands for it in the database.
     pub(crate) fn code(self) -> i64 {
         match self {
@@ -287,6 +337,17 @@ impl Dimension {
     /// The number that stands for it in the database.
     pub(crate) fn code(self) -> i64 {
         self as i64
+    }
+
+    /// What is counted apart where requests are asked for by something.
+    pub(crate) fn of(by: By) -> Self {
+        match by {
+            By::Action | By::App | By::Node | By::Site => Self::Action,
+            By::Status => Self::Status,
+            By::Country => Self::Country,
+            By::Rule => Self::Rule,
+            By::Class => Self::Class,
+        }
     }
 
     /// Whether it can have so many values that small ones are added up.
@@ -406,12 +467,12 @@ pub(crate) const ACTIONS: [Action; 6] =
     [Action::Allow, Action::Observe, Action::Challenge, Action::Throttle, Action::Tarpit, Action::Deny];
 
 /// The name of a class of status.
-pub(crate) fn status_name(value: u64) -> String {
+fn status_name(value: u64) -> String {
     if value == 0 { String::from("none") } else { format!("{value}xx") }
 }
 
 /// The name of a class of rules.
-pub(crate) fn class_name(value: u64) -> String {
+fn class_name(value: u64) -> String {
     let class = usize::try_from(value).ok().and_then(|value| RuleClass::ALL.get(value).copied());
     class.map_or_else(
         || String::from("unknown"),
@@ -422,7 +483,26 @@ pub(crate) fn class_name(value: u64) -> String {
     )
 }
 
-fn country_value(country: Country) -> u64 {
+/// The name of a value that needs no database to be told.
+pub(crate) fn value_name(by: By, value: i64) -> String {
+    let value = value.cast_unsigned();
+    match by {
+        By::Action => {
+            let action = usize::try_from(value).ok().and_then(|value| ACTIONS.get(value));
+            action.map_or_else(|| String::from("unknown"), |action| action.as_str().to_owned())
+        }
+        By::Status => status_name(value),
+        By::Class => class_name(value),
+        By::Rule => value.to_string(),
+        By::Country => {
+            country_of(value).map_or_else(|| String::from("unknown"), |country| country.to_string())
+        }
+        By::App => String::from("unknown"),
+        By::Node | By::Site => String::from("all"),
+    }
+}
+
+pub(crate) fn country_value(country: Country) -> u64 {
     u64::from(u16::from_be_bytes(*country.as_bytes()))
 }
 
@@ -500,8 +580,26 @@ mod tests {
         let begin = 1_785_542_400_000 - HOUR_MS;
         let week = TrafficQuery::from_the_beginning(begin, begin + 7 * day, 96, begin + 7 * day, By::Action);
         assert_eq!((week.from_ms, week.to_ms, week.step_ms), (begin, begin + 7 * day, 2 * HOUR_MS));
+        for length in [23 * HOUR_MS, 25 * HOUR_MS, 7 * day - HOUR_MS, 7 * day + HOUR_MS] {
+            let end = begin + length;
+            let query = TrafficQuery::from_the_beginning(begin, end, 96, end, By::Action);
+            assert_eq!((query.from_ms, query.to_ms), (begin, end), "the last step is shorter");
+        }
         let longest = TrafficQuery::from_the_beginning(0, u64::MAX, usize::MAX, begin, By::Rule);
         assert!((1..=TRAFFIC_POINTS_MAX + 1).contains(&longest.points()), "{longest:?}");
+    }
+
+    #[test]
+    fn weeks_of_a_zone_at_half_past_follow_each_other_in_whole_hours() {
+        let week = 7 * 24 * HOUR_MS;
+        for minutes in [0, 15, 30, 45] {
+            let begin = 1_785_542_400_000 + minutes * MINUTE_MS;
+            let now = begin + 3 * week;
+            let period = |from_ms| TrafficQuery::of_period(from_ms, from_ms + week, 96, now, By::Action);
+            let (one, next) = (period(begin), period(begin + week));
+            assert_eq!((one.from_ms, one.to_ms), (begin / HOUR_MS * HOUR_MS, next.from_ms), "{minutes}");
+            assert_eq!(one.to_ms - one.from_ms, week);
+        }
     }
 
     #[test]

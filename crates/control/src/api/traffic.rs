@@ -12,8 +12,24 @@ pub struct TrafficSeen {
     pub traffic: Traffic,
     /// The nodes whose counts are in it.
     pub answered: Vec<NodeName>,
-    /// The nodes that did not answer in time: their counts are missing.
+    /// The nodes that did not answer in time or are away: without a copy their counts are missing.
     pub silent: Vec<NodeName>,
+    /// The nodes of whose counts a control node of their site has a copy, which is in it: silent ones, those that are no more, and of nodes that lost
+    /// their disk what they had counted before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copied: Vec<NodeName>,
+}
+
+impl TrafficSeen {
+    /// The nodes whose counts are missing.
+    pub fn missing(&self) -> Vec<&NodeName> {
+        missing(&self.silent, &self.copied)
+    }
+}
+
+/// Those that did not answer and of which no copy did.
+pub(crate) fn missing<'n>(silent: &'n [NodeName], copied: &[NodeName]) -> Vec<&'n NodeName> {
+    silent.iter().filter(|one| !copied.contains(one)).collect()
 }
 
 /// `GET /api/v1/traffic/actors`: the clients refused most.

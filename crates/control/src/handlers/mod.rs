@@ -6,6 +6,7 @@ pub(crate) mod blocklists;
 pub(crate) mod bouncers;
 pub(crate) mod bundles;
 pub(crate) mod changes;
+pub(crate) mod copied_traffic;
 pub(crate) mod decisions;
 pub(crate) mod delegation;
 pub(crate) mod events;

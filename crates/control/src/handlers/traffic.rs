@@ -6,33 +6,31 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::{Extension, Json};
 use phalanx_fleet::Link;
-use phalanx_record::{By, RefusedClient, Traffic, TrafficQuery, TrafficSeries};
+use phalanx_record::{By, History, Traffic, TrafficQuery, TrafficSeries};
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 
+use super::copied_traffic::{self, Heard};
 use super::events::ask;
 use super::inquiry::ask_all;
 use crate::api::{ActorsSeen, NodeName, TrafficSeen};
 use crate::auth::Principal;
 use crate::error::ApiError;
-use crate::inquiry::{ACTORS_MAX, Asked, SERIES_TOLD_MAX};
+use crate::inquiry::{ACTORS_MAX, Asked, SERIES_TOLD_MAX, There, add_clients, most_refused};
 use crate::router::Control;
 
 /// Texts, so that each mistake gets an answer of its own.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TrafficParameters {
-    pub(super) from_ms: Option<String>,
-    pub(super) to_ms: Option<String>,
-    pub(super) by: Option<String>,
-    pub(super) app: Option<String>,
-    pub(super) count: Option<String>,
-    pub(super) points: Option<String>,
-    pub(super) fleet: Option<String>,
-    /// Steps are counted from `from_ms` and not from midnight: reports ask so.
-    #[serde(skip)]
-    pub(super) from_the_beginning: bool,
+    from_ms: Option<String>,
+    to_ms: Option<String>,
+    by: Option<String>,
+    app: Option<String>,
+    count: Option<String>,
+    points: Option<String>,
+    fleet: Option<String>,
 }
 
 /// `GET /api/v1/traffic`
@@ -51,7 +49,7 @@ pub(crate) async fn show(
 }
 
 /// What was counted, here or by all nodes.
-pub(super) async fn seen(
+async fn seen(
     control: &Control,
     who: &Principal,
     parameters: &TrafficParameters,
@@ -64,24 +62,44 @@ pub(super) async fn seen(
         // Nodes of earlier versions know no sites, and the name is put on here.
         query.by = By::Node;
     }
-    let question = Asked::Traffic(query.clone());
-    let own = ask(control, move |history| history.traffic(&query)).await?;
-    let mut seen = TrafficSeen { traffic: named(own, by, &me(control)), ..TrafficSeen::default() };
-    seen.answered.push(me(control));
+    let (asked, copies) = (query.clone(), control.deps.copies.history().filter(|_| fleet));
+    let own = ask(control, move |history| {
+        There::of(history.traffic(&asked)?, history, copies.as_ref(), asked.from_ms)
+    });
+    let (me, mut heard) = (me(control), Heard::default());
+    let traffic = named(heard.note(control, &me, own.await?), by, &me);
+    let mut seen = TrafficSeen { traffic, answered: vec![me], ..TrafficSeen::default() };
     if fleet {
-        let others = ask_all(control, &question, |member| member.link == Link::Up).await?;
-        seen.silent = others.silent;
-        for (name, bytes) in others.answers {
-            let counted = serde_json::from_slice(&bytes).is_ok_and(|theirs: Traffic| {
-                theirs.series.len() <= SERIES_TOLD_MAX && seen.traffic.add(&named(theirs, by, &name))
-            });
-            if counted { &mut seen.answered } else { &mut seen.silent }.push(name);
+        let question = Asked::Traffic(query.clone());
+        for (name, bytes) in ask_all(control, &question, |member| member.link == Link::Up).await?.answers {
+            let Ok(there) = serde_json::from_slice::<There<Traffic>>(&bytes) else { continue };
+            let fits = |traffic: &Traffic| traffic.series.len() <= SERIES_TOLD_MAX;
+            let theirs = named(there.counted.clone(), by, &name);
+            if fits(&theirs) && seen.traffic.add(&theirs) {
+                heard.note(control, &name, there);
+                seen.answered.push(name);
+            }
         }
         seen.answered.sort();
-        seen.silent.sort();
+        seen.silent = not_heard(control, &seen.answered);
+        let asked = query.clone();
+        let own = move |copies: &History, told: &[u64]| copies.copied_traffic(&asked, told);
+        let told =
+            copied_traffic::asked(control, heard, own, |of| Asked::CopiedTraffic { query, of }).await?;
+        copied_traffic::settle(told, (&mut seen.silent, &mut seen.copied), |at, traffic: Traffic| {
+            traffic.series.len() <= SERIES_TOLD_MAX
+                && seen.traffic.add(&copied_traffic::named(traffic, by, at))
+        });
     }
     seen.traffic.keep_largest(series_max);
     Ok(seen)
+}
+
+/// The other nodes that did not answer, also those that were not waited for because they are away.
+pub(super) fn not_heard(control: &Control, answered: &[NodeName]) -> Vec<NodeName> {
+    let others = control.deps.fleet.members().into_iter().filter(|member| !member.me);
+    let names = others.map(|one| NodeName { site: one.site.to_string(), node: one.node.to_string() });
+    names.filter(|name| !answered.contains(name)).collect()
 }
 
 /// Numbers of rules say little: what each said last, on this node. Others are not asked, for it may quote a request.
@@ -115,7 +133,7 @@ pub(crate) async fn actors(
 }
 
 /// The clients refused most, here or at all nodes.
-pub(super) async fn refused_most(
+async fn refused_most(
     control: &Control,
     who: &Principal,
     parameters: &TrafficParameters,
@@ -132,36 +150,16 @@ pub(super) async fn refused_most(
         let others = ask_all(control, &question, |member| member.link == Link::Up).await?;
         seen.silent = others.silent;
         for (name, bytes) in others.answers {
-            let theirs: Vec<RefusedClient> = serde_json::from_slice(&bytes).unwrap_or_default();
-            for mut one in theirs.into_iter().take(ACTORS_MAX) {
-                // Nodes of earlier versions tell none.
-                one.points.resize(points, 0);
-                add(&mut seen.clients, one);
-            }
+            add_clients(&mut seen.clients, serde_json::from_slice(&bytes).unwrap_or_default(), points);
             seen.answered.push(name);
         }
         seen.answered.sort();
-        seen.clients.sort_by(|a, b| b.refused.cmp(&a.refused).then_with(|| b.last_ms.cmp(&a.last_ms)));
-        seen.clients.truncate(ACTORS_MAX);
+        most_refused(&mut seen.clients);
     }
     Ok(seen)
 }
 
-fn add(clients: &mut Vec<RefusedClient>, one: RefusedClient) {
-    let Some(known) = clients.iter_mut().find(|known| known.client == one.client) else {
-        clients.push(one);
-        return;
-    };
-    known.refused = known.refused.saturating_add(one.refused);
-    known.last_ms = known.last_ms.max(one.last_ms);
-    known.points.iter_mut().zip(&one.points).for_each(|(own, more)| *own = own.saturating_add(*more));
-    known.rules.extend(one.rules);
-    known.rules.sort_unstable();
-    known.rules.dedup();
-    known.rules.truncate(RULES_MAX);
-}
-
-fn me(control: &Control) -> NodeName {
+pub(super) fn me(control: &Control) -> NodeName {
     NodeName { site: control.deps.site.to_string(), node: control.deps.node.to_string() }
 }
 
@@ -204,17 +202,25 @@ fn asked(
     let points = number("points", parameters.points.as_deref())?.unwrap_or(POINTS_DEFAULT);
     let points = usize::try_from(points).unwrap_or(usize::MAX).clamp(1, most);
     let (from_ms, to_ms) = time(control, parameters)?;
-    let cut =
-        if parameters.from_the_beginning { TrafficQuery::from_the_beginning } else { TrafficQuery::new };
-    let query = cut(from_ms, to_ms, points, control.now_ms(), by);
+    let query = TrafficQuery::new(from_ms, to_ms, points, control.now_ms(), by);
     Ok(TrafficQuery { refused, apps: apps(who, parameters.app.clone()), ..query })
 }
 
 /// From when to when: the last hour if nothing is said.
-pub(super) fn time(control: &Control, parameters: &TrafficParameters) -> Result<(u64, u64), ApiError> {
-    let to_ms = number("to_ms", parameters.to_ms.as_deref())?.unwrap_or_else(|| control.now_ms());
-    let from_ms = number("from_ms", parameters.from_ms.as_deref())?;
-    let from_ms = from_ms.unwrap_or_else(|| to_ms.saturating_sub(60 * 60_000));
+fn time(control: &Control, parameters: &TrafficParameters) -> Result<(u64, u64), ApiError> {
+    let (from_ms, to_ms) = (parameters.from_ms.as_deref(), parameters.to_ms.as_deref());
+    time_of(from_ms, to_ms, control.now_ms(), 60 * 60_000)
+}
+
+/// From when to when: until now, and as long as that, if nothing is said.
+pub(super) fn time_of(
+    from_ms: Option<&str>,
+    to_ms: Option<&str>,
+    now_ms: u64,
+    length_ms: u64,
+) -> Result<(u64, u64), ApiError> {
+    let to_ms = number("to_ms", to_ms)?.unwrap_or(now_ms);
+    let from_ms = number("from_ms", from_ms)?.unwrap_or_else(|| to_ms.saturating_sub(length_ms));
     if from_ms >= to_ms || to_ms >= 1 << 48 {
         return Err(ApiError::bad_request(format!("from_ms={from_ms} is not before to_ms={to_ms}")));
     }
@@ -236,7 +242,7 @@ fn number(name: &str, text: Option<&str>) -> Result<Option<u64>, ApiError> {
     text.map(|text| text.parse().map_err(|_| wrong(text))).transpose()
 }
 
-fn flag(name: &str, text: Option<&str>) -> Result<bool, ApiError> {
+pub(super) fn flag(name: &str, text: Option<&str>) -> Result<bool, ApiError> {
     match text {
         None | Some("false") => Ok(false),
         Some("true") => Ok(true),
@@ -247,4 +253,3 @@ fn flag(name: &str, text: Option<&str>) -> Result<bool, ApiError> {
 const POINTS_DEFAULT: u64 = 120;
 /// Points of an answer of all nodes: each must fit into one message.
 const FLEET_POINTS_MAX: usize = 120;
-const RULES_MAX: usize = 16;

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::machine::Entry;
-use crate::reporting::marks::Mark;
+use crate::reporting::deliveries::Delivery;
 
 /// One message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +30,8 @@ pub enum Told {
         /// The lease's token.
         token: u64,
         /// The latest of each report.
-        marks: Vec<Mark>,
+        #[serde(rename = "marks")]
+        deliveries: Vec<Delivery>,
     },
     /// An operator asks for something at a node that does not run playbooks.
     Asked(Asked),
@@ -143,5 +144,8 @@ mod tests {
         for told in [Told::Asked(answer), Told::Asked(start), Told::Heard { token: 1, heard: vec![heard] }] {
             assert_eq!(Told::from_bytes(&told.to_bytes().unwrap()), Some(told));
         }
+        let of_before = br#"{"told":"sent","token":1,"marks":[{"name":"r","due_ms":7,"told":[],"at_ms":7,"attempts":1,"is_over":false,"is_given_up":false,"fault":null}]}"#;
+        let Some(Told::Sent { deliveries, .. }) = Told::from_bytes(of_before) else { panic!() };
+        assert_eq!((deliveries.len(), deliveries[0].due_ms, deliveries[0].to_ms), (1, 7, 0));
     }
 }

@@ -2,12 +2,11 @@
 
 use std::fmt::Write as _;
 
-use phalanx_record::rfc3339;
-
 use super::ReportStep;
+use crate::zone::Zone;
 
 /// A chart of bars, refused requests in front of all; with a text for those who do not see it.
-pub(super) fn svg(steps: &[ReportStep]) -> String {
+pub(super) fn svg(steps: &[ReportStep], zone: &Zone) -> String {
     let most = steps.iter().map(|step| step.requests).max().unwrap_or_default().max(1);
     let refused_most = steps.iter().max_by_key(|step| step.refused).copied().unwrap_or_default();
     let width = WIDTH / f64::from(u32::try_from(steps.len().max(1)).unwrap_or(u32::MAX));
@@ -17,7 +16,7 @@ pub(super) fn svg(steps: &[ReportStep]) -> String {
          most refused, {}, from {}\" preserveAspectRatio=\"none\">",
         HEIGHT + 2.0,
         refused_most.refused,
-        rfc3339(refused_most.at_ms),
+        zone.rfc3339(refused_most.at_ms),
     );
     for (place, step) in steps.iter().enumerate() {
         let x = width * place as f64;

@@ -1,39 +1,52 @@
 //! A report as one table for spreadsheets: section, key, number. What a spreadsheet would calculate is text.
 
 use phalanx_record::escape::for_csv;
-use phalanx_record::rfc3339;
 
 use super::{Report, figures};
 
 impl Report {
-    /// RFC 4180, in UTF-8, with a head.
+    /// RFC 4180, in UTF-8, with a head. Times have their distance from UTC.
     pub fn csv(&self) -> String {
-        let mut out = String::from("section,key,value\r\n");
-        let mut row = |section: &str, key: &str, value: &str| {
-            out.push_str(&format!("{},{},{}\r\n", for_csv(section), for_csv(key), for_csv(value)));
+        let zone = self.zone();
+        let mut out = String::from("section,key,value,words\r\n");
+        let mut told = |section: &str, key: &str, value: &str, words: &str| {
+            let cells = [section, key, value, words].map(for_csv);
+            out.push_str(&format!("{}\r\n", cells.join(",")));
         };
-        row("report", "from", &rfc3339(self.from_ms));
-        row("report", "to", &rfc3339(self.to_ms));
+        let mut row = |section: &str, key: &str, value: &str| told(section, key, value, "");
+        row("report", "from", &zone.rfc3339(self.from_ms));
+        row("report", "to", &zone.rfc3339(self.to_ms));
+        row("report", "time zone", &zone.to_string());
+        if let Some(rounded_ms) = self.rounded_ms {
+            row("report", "minutes early, as counts are by the hour", &(rounded_ms / 60_000).to_string());
+        }
         if let Some(since) = self.counted_since_ms {
-            row("report", "counted since", &rfc3339(since));
+            row("report", "counted since", &zone.rfc3339(since));
         }
         row("report", "app", self.app.as_deref().unwrap_or("all"));
         self.answered.iter().for_each(|node| row("node", &node.to_string(), "counted"));
-        self.silent.iter().for_each(|node| row("node", &node.to_string(), "missing"));
+        self.copied.iter().for_each(|node| row("node", &node.to_string(), "told from a copy"));
+        self.lacking().iter().for_each(|node| row("node", &node.to_string(), "missing"));
         for (name, number) in figures(&self.totals) {
             row("total", name, &number.to_string());
         }
+        row("time before", "from", &zone.rfc3339(self.before_from_ms));
+        row("time before", "to", &zone.rfc3339(self.before_to_ms));
         for (name, number) in figures(&self.before) {
             row("time before", name, &number.to_string());
         }
         for step in &self.over_time {
-            row("requests", &rfc3339(step.at_ms), &step.requests.to_string());
-            row("refused", &rfc3339(step.at_ms), &step.refused.to_string());
+            row("requests", &zone.rfc3339(step.at_ms), &step.requests.to_string());
+            row("refused", &zone.rfc3339(step.at_ms), &step.refused.to_string());
         }
         for part in &self.parts {
-            part.rows.iter().for_each(|one| row(&part.by, &one.key, &one.requests.to_string()));
-            row(&part.by, "others", &part.others.to_string());
+            for one in &part.rows {
+                let words = self.words(part, one).unwrap_or_default();
+                told(&part.by, &one.key, &one.requests.to_string(), words);
+            }
+            told(&part.by, "others", &part.others.to_string(), "");
         }
+        let mut row = |section: &str, key: &str, value: &str| told(section, key, value, "");
         self.clients.iter().for_each(|one| row("client", &one.client, &one.refused.to_string()));
         self.incidents.iter().for_each(|one| row("incident", &one.id, &one.told()));
         out
@@ -43,7 +56,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn no_cell_is_a_formula_and_each_line_has_three() {
+    fn no_cell_is_a_formula_and_each_line_has_four() {
         let csv = super::super::tests::report().csv();
         for line in csv.lines() {
             assert!(!line.split(',').any(|cell| cell.trim_start_matches('"').starts_with('=')), "{line}");

@@ -1,7 +1,6 @@
 //! A report as a few lines, for a terminal or a letter.
 
 use phalanx_record::escape::for_terminal;
-use phalanx_record::rfc3339;
 
 use super::{Report, change, figures};
 
@@ -11,21 +10,18 @@ impl Report {
         let about =
             self.app.as_deref().map_or("all apps".to_owned(), |app| format!("app {}", for_terminal(app)));
         let names: Vec<String> = self.answered.iter().map(ToString::to_string).collect();
-        let mut out = format!(
-            "{about}, {} to {}, counted by {}\n",
-            rfc3339(self.from_ms),
-            rfc3339(self.to_ms),
-            names.join(", ")
-        );
-        if let Some(since) = self.counted_since_ms {
+        let mut out = format!("{about}, {}, counted by {}\n", self.time_words(), names.join(", "));
+        self.remarks().iter().for_each(|remark| out.push_str(&format!("{remark}\n")));
+        if !self.copied.is_empty() {
+            let copied: Vec<String> = self.copied.iter().map(ToString::to_string).collect();
             out.push_str(&format!(
-                "there are counts since {}; nothing is known of what was before\n",
-                rfc3339(since)
+                "told by a control node of its site, of its copy: {}\n",
+                copied.join(", ")
             ));
         }
-        if !self.silent.is_empty() {
-            let silent: Vec<String> = self.silent.iter().map(ToString::to_string).collect();
-            out.push_str(&format!("MISSING, because they did not answer: {}\n", silent.join(", ")));
+        let missing: Vec<String> = self.lacking().into_iter().map(ToString::to_string).collect();
+        if !missing.is_empty() {
+            out.push_str(&format!("MISSING, because they did not answer: {}\n", missing.join(", ")));
         }
         out.push('\n');
         for ((name, now), (_, before)) in figures(&self.totals).into_iter().zip(figures(&self.before)) {
@@ -34,7 +30,9 @@ impl Report {
         for part in self.parts.iter().filter(|part| !part.rows.is_empty()) {
             out.push_str(&format!("\n{}\n", heading(&part.by)));
             for row in part.rows.iter().take(ROWS_MAX) {
-                out.push_str(&format!("  {:<22}{:>14}\n", for_terminal(&row.key), row.requests));
+                let words = self.words(part, row).map(|words| format!("   {}", for_terminal(words)));
+                let words = words.unwrap_or_default();
+                out.push_str(&format!("  {:<22}{:>14}{words}\n", for_terminal(&row.key), row.requests));
             }
         }
         if !self.clients.is_empty() {
@@ -66,3 +64,11 @@ fn heading(by: &str) -> String {
 }
 
 const ROWS_MAX: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_report_reads_well_in_a_terminal() {
+        insta::assert_snapshot!(super::super::tests::report().text());
+    }
+}

@@ -1,10 +1,14 @@
 //! Requests through the API: searched, counted over time, and who was refused most.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{StatusCode, header};
 use phalanx_learn::IncidentId;
+use phalanx_model::lanes::Lanes;
 use phalanx_model::{AccessEvent, Action, Clock, LedgerEntry, LedgerKind, Reason, SystemClock, Verdict};
+use phalanx_record::{By, Copies, History, RecordSettings, Recorder, TrafficQuery};
+use phalanx_trust::Sealer;
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -163,6 +167,71 @@ async fn all_requests_are_counted_over_time() {
         assert_eq!(answer.status, StatusCode::BAD_REQUEST);
         assert!(answer.text.contains(word), "{query}: {}", answer.text);
     }
+}
+
+/// Another node of the site, which counted so many requests.
+async fn other(name: &str, requests: u64) -> (Recorder, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let sealer = Arc::new(Sealer::ephemeral().unwrap());
+    let (lanes, readers) = Lanes::new();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let mut settings = RecordSettings::new(&dir.path().join("record"), "fra", name, sealer, clock);
+    settings.traffic_every_ms = 5;
+    let recorder = Recorder::open(settings, readers).unwrap();
+    (0..requests).for_each(|n| lanes.access(Box::new(of("blog", n, |_| {}))));
+    let (now, history) = (SystemClock.now_ms(), recorder.history());
+    let query = TrafficQuery::new(now - 300_000, now + 300_000, 1, now, By::Node);
+    let all = async {
+        while history.traffic(&query).map_or(0, |traffic| traffic.totals.requests) != requests {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), all).await.unwrap();
+    (recorder, dir)
+}
+
+/// Copies all that a history has counted, under a name.
+fn copy(history: &History, copies: &Copies, name: &str) {
+    while let Some(batch) = history.counts_after(&copies.counts_mark(name, None).unwrap(), 40_000).unwrap() {
+        copies.take_counts(name, None, &batch).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn counts_of_a_node_that_is_gone_are_told_from_a_copy_and_never_twice() {
+    let node = searched().await;
+    let now = SystemClock.now_ms();
+    let time = format!("from_ms={}&to_ms={}", now - 300_000, now + 300_000);
+    counted(&node, &format!("/api/v1/traffic?{time}"), 5).await;
+    for lost in [3, 4] {
+        // It lost its disk, came back under its name, and is lost again.
+        let (recorder, dir) = other("b", lost).await;
+        copy(&recorder.history(), &node.copies, "b");
+        copy(&recorder.history(), &node.copies, "b-as-it-was-called-before");
+        drop((recorder, dir));
+    }
+    copy(&node.recorder.history(), &node.copies, "a-as-it-was-called-before");
+    let alone = counted(&node, &format!("/api/v1/traffic?{time}"), 5).await;
+    assert_eq!(alone.get("copied"), None);
+    let all = counted(&node, &format!("/api/v1/traffic?{time}&fleet=true&by=app"), 12).await;
+    let series = |seen: &Value| -> Vec<(Value, Value)> {
+        let series = seen["series"].as_array().unwrap().iter();
+        series.map(|one| (one["key"].clone(), one["total"].clone())).collect()
+    };
+    assert_eq!(series(&all), [(json!("blog"), json!(9)), (json!("shop"), json!(3))]);
+    let b = json!([{ "site": "fra", "node": "b" }]);
+    assert_eq!((&all["copied"], &all["silent"]), (&b, &json!([])));
+    let nodes = counted(&node, &format!("/api/v1/traffic?{time}&fleet=true&by=node"), 12).await;
+    assert_eq!(series(&nodes), [(json!("fra/b"), json!(7)), (json!("fra/a"), json!(5))]);
+    let sites = counted(&node, &format!("/api/v1/traffic?{time}&fleet=true&by=site"), 12).await;
+    assert_eq!(series(&sites), [(json!("fra"), json!(12))]);
+    counted(&node, &format!("/api/v1/traffic?{time}&fleet=true&app=shop"), 3).await;
+    let report = node.get(&format!("/api/v1/report?{time}&fleet=true")).await.json();
+    assert_eq!((&report["totals"]["requests"], &report["copied"]), (&json!(12), &b));
+    let steps = report["over_time"].as_array().unwrap().iter();
+    assert_eq!(steps.map(|step| step["requests"].as_u64().unwrap()).sum::<u64>(), 12);
+    let csv = node.get(&format!("/api/v1/report?{time}&fleet=true&format=csv")).await.text;
+    assert!(csv.contains(r#""fra/b","told from a copy""#), "{csv}");
 }
 
 #[tokio::test]

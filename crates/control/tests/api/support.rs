@@ -1,7 +1,7 @@
 //! A node with a fleet of one, a recorder and the router, in a directory of its own.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -26,7 +26,7 @@ use phalanx_model::{
     SecurityEvent, Severity, Signal, SystemClock, Verdict,
 };
 use phalanx_policy::{Diagnostic, FileSet};
-use phalanx_record::{Metrics, MetricsSources, NodeGauges, RecordSettings, Recorder};
+use phalanx_record::{Copies, CopySettings, Metrics, MetricsSources, NodeGauges, RecordSettings, Recorder};
 use phalanx_trust::{AdminToken, ApiKeys, LoginTickets, Operators, Sealer, Sessions};
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -59,6 +59,13 @@ fn one_incident() -> IncidentsPort {
         }),
         rule: Box::new(|_| async { true }.boxed()),
     }
+}
+
+fn copies(dir: &Path, sealer: &Arc<Sealer>) -> Copies {
+    let (path, sealer) = (dir.join("record/copies.db"), Arc::clone(sealer));
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    Copies::open(CopySettings { path, site: "fra".into(), sealer, locate: None, clock, bytes_max: 1 << 30 })
+        .unwrap()
 }
 
 /// Nobody runs playbooks.
@@ -102,6 +109,8 @@ pub(crate) struct Node {
     /// What bouncers talk to.
     pub(crate) lapi: Router,
     pub(crate) fleet: FleetHandle,
+    /// What it has of other nodes; the same database again.
+    pub(crate) copies: Copies,
     /// What policy exempts from decisions.
     pub(crate) exempt: Arc<Mutex<Vec<Prefix>>>,
     pub(crate) token: String,
@@ -198,7 +207,7 @@ impl Node {
             providers: Providers::new(providers).unwrap(),
             fleet: fleet.clone(),
             history: recorder.history(),
-            copies: phalanx_control::CopiesPort::default(),
+            copies: phalanx_control::CopiesPort::new(Some(copies(dir.path(), &seals))),
             ledger: recorder.ledger(),
             live: recorder.live(),
             recorder: recorder.status(),
@@ -232,6 +241,10 @@ impl Node {
                     files: Some(Arc::new(FileSet::new([("policy.toml".to_owned(), text.into_bytes())]))),
                 }
             }),
+            rule_words: Box::new(|rules| {
+                let known = |rule: &u64| (*rule == 942_100).then(|| (*rule, "SQL <injection>, …".to_owned()));
+                rules.iter().filter_map(known).collect()
+            }),
             changes: Changes::load(&dir.path().join("changes"), Arc::clone(&seals)).unwrap(),
             replays: Some(replays.port()),
             suggestions: None,
@@ -260,6 +273,7 @@ impl Node {
             router: phalanx_control::router(deps),
             lapi,
             fleet,
+            copies: copies(dir.path(), &seals),
             exempt,
             token: token.expose().to_owned(),
             tickets,

@@ -15,7 +15,9 @@ use phalanx_fleet::{FleetHandle, FleetKeys, FleetSettings, NatsSettings};
 use phalanx_model::id::node_tag;
 use phalanx_model::lanes::Lanes;
 use phalanx_model::{Author, AuthorRole, Clock, Reason, RequestId, SecurityEvent, SystemClock, Verdict};
-use phalanx_record::{Copies, CopySettings, Filter, History, Part, RecordSettings, Recorder};
+use phalanx_record::{
+    By, Copies, CopySettings, Filter, History, Part, RecordSettings, Recorder, TrafficQuery,
+};
 use phalanx_trust::{FleetSecret, OpeningKey, Sealer, SignedRecord, SigningKey, Statement};
 use tokio::task::JoinHandle;
 
@@ -154,6 +156,16 @@ fn kept(history: &History) -> BTreeSet<RequestId> {
     }
 }
 
+/// How many requests a node counted since then, as another has it in its copies.
+fn counted(at: &Node, of: &str, since_ms: u64) -> u64 {
+    let copies = at.port.history().unwrap();
+    let there = copies.copied_counts(since_ms, 99).unwrap();
+    let told: Vec<u64> = there.iter().filter(|one| one.node == of).map(|one| one.told).collect();
+    let now_ms = SystemClock.now_ms();
+    let query = TrafficQuery::new(since_ms, now_ms, 500, now_ms, By::Node);
+    copies.copied_traffic(&query, &told).unwrap().totals.requests
+}
+
 /// Waits until the condition holds; fails after a time that no healthy run comes near.
 async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
@@ -174,6 +186,7 @@ async fn requests_of_three_nodes_are_at_both_control_nodes_once_through_an_outag
     let folder = folder.path();
     let (events, outage) =
         (number("PHALANX_HISTORY_EVENTS", 3_000), number("PHALANX_HISTORY_OUTAGE_SECS", 0));
+    let began_ms = SystemClock.now_ms();
     let mut a = Node::start(&server, folder, "a", true).await;
     let mut c = Node::start(&server, folder, "c", true).await;
     let mut edges = Vec::new();
@@ -221,6 +234,12 @@ async fn requests_of_three_nodes_are_at_both_control_nodes_once_through_an_outag
         back.elapsed()
     );
 
+    for control in [&a, &c] {
+        for edge in &edges {
+            until("all is counted and copied", || counted(control, edge.name, began_ms) >= each).await;
+        }
+    }
+
     // A control node and an edge node are lost with their disks; a new control node has all the same.
     a.stop().await;
     let e1 = edges.remove(0);
@@ -233,6 +252,10 @@ async fn requests_of_three_nodes_are_at_both_control_nodes_once_through_an_outag
         until("the new control node has all", || d.rows_of(name) >= each).await;
     }
     assert_eq!(kept(&d.port.history().unwrap()), ids);
+    for name in ["e1", "e2", "e3"] {
+        until("it has its counts", || counted(&d, name, began_ms) >= each).await;
+        assert_eq!(counted(&d, name, began_ms), each, "{name}");
+    }
     for node in edges.into_iter().chain([c, d]) {
         assert!(node.port.history().is_some() || node.port.state().copies_of.is_empty());
         node.stop().await;

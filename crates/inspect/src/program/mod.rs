@@ -225,6 +225,24 @@ impl Program {
         self.rules.iter().map(|rule| &rule.info)
     }
 
+    /// What a rule says when it matches, as its author wrote it; `…` stands for what a request would fill in. None if it says nothing.
+    pub fn message(&self, rule: u64) -> Option<String> {
+        let rule = self.rules.iter().find(|one| one.id == rule)?;
+        let message = rule.links.iter().find_map(|link| link.message.as_ref())?;
+        let mut text = String::new();
+        for part in &message.parts {
+            match part {
+                Part::Constant(blob) => {
+                    let start = blob.start as usize;
+                    let bytes = self.constants.get(start..start + blob.len as usize).unwrap_or_default();
+                    text.push_str(&String::from_utf8_lossy(bytes));
+                }
+                Part::Slot(_) | Part::Variable(_) => text.push('…'),
+            }
+        }
+        (!text.is_empty()).then_some(text)
+    }
+
     /// Engine-wide settings of the rule set.
     pub fn engine(&self) -> &ir::Engine {
         &self.engine

@@ -9,6 +9,7 @@ use phalanx_control::api::{
 };
 use phalanx_control::copies::HistoryCopies;
 use phalanx_control::fixes::Fix;
+use phalanx_record::CopyOf;
 use phalanx_record::escape::for_terminal;
 
 use super::print;
@@ -139,8 +140,12 @@ fn copies(history: &HistoryCopies) -> String {
         out.push_str(&format!("\nhistory    copied by {}: {how}", for_terminal(&one.node)));
     }
     if !history.copies_of.is_empty() {
-        let rows: u64 = history.copies_of.iter().map(|one| one.rows).sum();
-        out.push_str(&format!("\nhistory    copies of {} nodes, {rows} rows", history.copies_of.len()));
+        let sum = |of: fn(&CopyOf) -> u64| history.copies_of.iter().map(of).sum::<u64>();
+        let (rows, counts) = (sum(|one| one.rows), sum(|one| one.counts));
+        out.push_str(&format!(
+            "\nhistory    copies of {} nodes, {rows} rows, counts of {counts} minutes and hours",
+            history.copies_of.len()
+        ));
     }
     for one in history.copies_of.iter().filter(|one| one.missed > 0) {
         let node = for_terminal(&one.node);

@@ -120,7 +120,11 @@ fn words(seen: &TrafficSeen, refused: bool) -> String {
         false if with_words => out.push_str(&print::table(&["", all, "OVER TIME", "IT SAID"], &rows)),
         false => out.push_str(&print::table(&["", all, "OVER TIME"], &rows)),
     }
-    out.push_str(&silent(&seen.silent));
+    if !seen.copied.is_empty() {
+        let copied: Vec<&NodeName> = seen.copied.iter().collect();
+        out.push_str(&format!("\ntold by a control node of its site, of its copy: {}\n", names(&copied)));
+    }
+    out.push_str(&missing(&seen.missing()));
     out
 }
 
@@ -145,7 +149,7 @@ fn actors(seen: &ActorsSeen) -> String {
         true => String::from("nobody was refused\n"),
         false => print::table(&["CLIENT", "COUNTRY", "AS", "REFUSED", "OVER TIME", "LAST", "RULES"], &rows),
     };
-    out.push_str(&silent(&seen.silent));
+    out.push_str(&missing(&seen.silent.iter().collect::<Vec<_>>()));
     out
 }
 
@@ -163,13 +167,16 @@ fn bars(points: &[u64]) -> String {
     points.iter().copied().map(bar).collect::<String>().trim_end().to_owned()
 }
 
-fn silent(silent: &[NodeName]) -> String {
-    let names: Vec<String> = silent.iter().map(|one| for_terminal(&one.to_string()).into_owned()).collect();
-    if names.is_empty() {
-        String::new()
-    } else {
-        format!("\nNOT in it, did not answer: {}\n", names.join(", "))
+fn missing(nodes: &[&NodeName]) -> String {
+    match nodes {
+        [] => String::new(),
+        nodes => format!("\nNOT in it, did not answer: {}\n", names(nodes)),
     }
+}
+
+fn names(nodes: &[&NodeName]) -> String {
+    let names: Vec<String> = nodes.iter().map(|one| for_terminal(&one.to_string()).into_owned()).collect();
+    names.join(", ")
 }
 
 /// As many as fit into a line beside a name and a number.
@@ -198,7 +205,7 @@ mod tests {
                 { "key": "deny\u{1b}[2J", "total": 24, "points": [0, 0, 24, 0] },
             ],
             "others": { "total": 6, "points": [1, 2, 3, 0] },
-            "begins_ms": 1_785_586_500_000_u64, "answered": [{ "site": "fra", "node": "a" }], "silent": [{ "site": "fra", "node": "b" }],
+            "begins_ms": 1_785_586_500_000_u64, "answered": [{ "site": "fra", "node": "a" }], "silent": [{ "site": "fra", "node": "b" }, { "site": "fra", "node": "c" }], "copied": [{ "site": "fra", "node": "c" }],
         }))
         .unwrap();
         insta::assert_snapshot!(words(&seen, false));

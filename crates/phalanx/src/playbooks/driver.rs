@@ -15,7 +15,7 @@ use phalanx_control::playbook::told::{Asked, Told};
 use phalanx_control::playbook::{Effect, StepOutcome};
 use phalanx_control::receiver::NotTold;
 use phalanx_control::reporting::Reporting;
-use phalanx_control::reporting::marks::MARKS_TOLD_MAX;
+use phalanx_control::reporting::deliveries::DELIVERIES_TOLD_MAX;
 use phalanx_edge::EdgePlan;
 use phalanx_fleet::{FleetHandle, Learned, LearnedKind};
 use phalanx_model::{Clock, Swap};
@@ -212,8 +212,8 @@ impl Driver {
                     tracing::warn!(%error, "what another node told of incidents could not be kept");
                 }
             }
-            Some(Told::Sent { token, marks }) if is_newest(work, token, now_ms) => {
-                self.reporting.adopt(marks, now_ms);
+            Some(Told::Sent { token, deliveries }) if is_newest(work, token, now_ms) => {
+                self.reporting.adopt(deliveries, now_ms);
             }
             Some(Told::Asked(asked)) if self.learning.token().is_some() => {
                 let plan = self.plan.load();
@@ -293,9 +293,9 @@ impl Driver {
         }
         let heard = self.notices.take_news(all);
         messages.extend(heard.and_then(|heard| Told::Heard { token, heard }.to_bytes()));
-        let marks = self.reporting.take_news(all);
-        let parts = marks.iter().flat_map(|marks| marks.chunks(MARKS_TOLD_MAX));
-        messages.extend(parts.filter_map(|part| Told::Sent { token, marks: part.to_vec() }.to_bytes()));
+        let deliveries = self.reporting.take_news(all);
+        let parts = deliveries.iter().flat_map(|deliveries| deliveries.chunks(DELIVERIES_TOLD_MAX));
+        messages.extend(parts.filter_map(|part| Told::Sent { token, deliveries: part.to_vec() }.to_bytes()));
         self.send(messages).await;
     }
 

@@ -46,7 +46,7 @@ pub struct CopySettings {
 
 /// Copies of the histories of a site's other nodes. Its methods block: call them off the async threads.
 pub struct Copies {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     site: Arc<str>,
     clock: Arc<dyn Clock>,
     bytes_max: u64,
@@ -65,6 +65,9 @@ pub struct CopyOf {
     pub bytes: u64,
     /// Rows that the node had deleted before they were read.
     pub missed: u64,
+    /// Minutes and hours of which its counts of all requests are here.
+    #[serde(default)]
+    pub counts: u64,
 }
 
 /// Why a batch was not taken. Nothing of it is kept.
@@ -133,11 +136,14 @@ impl Copies {
     pub fn nodes(&self) -> Result<Vec<CopyOf>, RecordError> {
         self.connected(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT node, rows, bytes, CAST(min(missed, ?1) AS INTEGER) FROM origins ORDER BY node",
+                "SELECT node, ifnull(rows, 0), ifnull(bytes, 0), CAST(min(ifnull(missed, 0), ?1) AS INTEGER),
+                   (SELECT ifnull(sum(buckets), 0) FROM counts_lives l WHERE l.node = names.node)
+                 FROM (SELECT node FROM origins UNION SELECT node FROM counts_lives) names LEFT JOIN origins USING (node) ORDER BY node",
             )?;
             let of = |row: &rusqlite::Row<'_>| {
                 let number = |at| row.get::<_, i64>(at).map(i64::unsigned_abs);
-                Ok(CopyOf { node: row.get(0)?, rows: number(1)?, bytes: number(2)?, missed: number(3)? })
+                let (rows, bytes, missed, counts) = (number(1)?, number(2)?, number(3)?, number(4)?);
+                Ok(CopyOf { node: row.get(0)?, rows, bytes, missed, counts })
             };
             statement.query_map([NUMBERS_MAX], of)?.collect()
         })
@@ -156,6 +162,16 @@ impl Copies {
                         .prepare_cached(&format!("DELETE FROM {table} WHERE origin = ?1"))?
                         .execute([origin])?;
                 }
+            }
+            // Of counts what is left without a row is how far they were read.
+            let unread: Vec<String> = transaction
+                .prepare_cached(
+                    "SELECT DISTINCT node FROM counts_marks WHERE node NOT IN (SELECT node FROM counts_lives)",
+                )?
+                .query_map([], |row| row.get(0))?
+                .collect::<rusqlite::Result<_>>()?;
+            for node in unread.iter().filter(|node| !known.contains(node)) {
+                transaction.prepare_cached("DELETE FROM counts_marks WHERE node = ?1")?.execute([node])?;
             }
             Ok(())
         })
@@ -375,12 +391,23 @@ impl Copies {
         Ok(Some(checked))
     }
 
+    pub(super) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    /// The room of all that is kept.
+    pub(super) fn bytes_max(&self) -> i64 {
+        i64::try_from(self.bytes_max).unwrap_or(i64::MAX)
+    }
+
     /// Deletes the oldest of the node that has most, until all fits.
     fn prune(&self, of: &Transaction<'_>) -> rusqlite::Result<()> {
-        let bytes_max = i64::try_from(self.bytes_max).unwrap_or(i64::MAX);
+        let bytes_max = self.bytes_max();
         loop {
             let bytes: i64 = of
-                .prepare_cached("SELECT ifnull(sum(bytes), 0) FROM origins")?
+                .prepare_cached(
+                    "SELECT (SELECT ifnull(sum(bytes), 0) FROM origins) + (SELECT ifnull(sum(bytes), 0) FROM counts_lives)",
+                )?
                 .query_row([], |row| row.get(0))?;
             if bytes <= bytes_max {
                 return Ok(());
@@ -396,15 +423,16 @@ impl Copies {
     }
 
     /// Changes all of it, or nothing.
-    fn changed(
+    pub(super) fn changed<T>(
         &self,
-        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
-    ) -> Result<(), RecordError> {
+        change: impl FnOnce(&Transaction<'_>) -> Result<T, RecordError>,
+    ) -> Result<T, RecordError> {
         let mut slot = self.connection.lock();
         let changed = self.open_in(&mut slot).and_then(|connection| {
             let transaction = connection.transaction()?;
-            change(&transaction)?;
-            Ok(transaction.commit()?)
+            let done = change(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
         });
         if let Err(error) = &changed {
             self.mend(&mut slot, error);
@@ -412,7 +440,10 @@ impl Copies {
         changed
     }
 
-    fn connected<T>(&self, ask: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, RecordError> {
+    pub(super) fn connected<T>(
+        &self,
+        ask: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, RecordError> {
         let mut slot = self.connection.lock();
         let asked = self.open_in(&mut slot).and_then(|connection| Ok(ask(connection)?));
         if let Err(error) = &asked {
@@ -544,9 +575,9 @@ fn size(body: &[u8]) -> i64 {
 /// In place of a control node's name: the node's history before the present one. No node has such a name.
 const BEFORE: &str = "<before>";
 /// The greatest number of a row that is believed, and the greatest count: JSON's numbers are exact up to here, and sums of them do not overflow.
-const NUMBERS_MAX: i64 = 1 << 53;
+pub(super) const NUMBERS_MAX: i64 = 1 << 53;
 /// Nodes of which another control node's copy is taken; the site's own are believed members and always taken.
-const RELAYED_NODES_MAX: i64 = 1_024;
+pub(super) const RELAYED_NODES_MAX: i64 = 1_024;
 /// What a row takes beside its body: its hashes, and its places in indexes.
 const ROW_BYTES: i64 = 400;
 

@@ -4,13 +4,13 @@
 //! is over keeps its largest countries and rules; the others are added up. What comes later for it, because a request lasted long or a clock was set
 //! back, is added to rows that are there.
 //!
+//! Each minute, and each hour that is over, has a number, which rises with each change: in this order others read them (`counts`).
+//!
 //! INVARIANT: sums never change; the number of buckets and of rows in each is bounded.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
-use phalanx_model::limits::{
-    TRAFFIC_APPS_MAX, TRAFFIC_HOURS_MAX, TRAFFIC_MINUTES_MAX, TRAFFIC_NAMES_MAX, TRAFFIC_VALUES_MAX,
-};
+use phalanx_model::limits::{TRAFFIC_APPS_MAX, TRAFFIC_NAMES_MAX, TRAFFIC_VALUES_MAX};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::{Shared, name_context};
@@ -41,7 +41,7 @@ impl Rollup {
         now_ms: u64,
     ) -> Result<(), RecordError> {
         let transaction = connection.transaction()?;
-        let mut fresh = Vec::new();
+        let (mut fresh, mut changed) = (Vec::new(), BTreeSet::new());
         for (key, app, count) in tally.rows() {
             let app = app.map_or(Ok(0), |app| self.tag(&transaction, shared, ("app", app), &mut fresh))?;
             let value = match (key.dimension, country_of(key.value)) {
@@ -51,8 +51,15 @@ impl Rollup {
                 _ => key.value.cast_signed(),
             };
             for bucket in Bucket::ALL {
-                add(&transaction, bucket, (key, app, value), count)?;
+                let is_over = add(&transaction, bucket, (key, app, value), count)?;
+                // An hour that is not over is told by its minutes.
+                if is_over || bucket == Bucket::Minute {
+                    changed.insert((bucket.code(), at(bucket, key)));
+                }
             }
+        }
+        for bucket in changed {
+            number(&transaction, bucket, now_ms)?;
         }
         for bucket in Bucket::ALL {
             close(&transaction, bucket, now_ms)?;
@@ -87,13 +94,30 @@ impl Rollup {
     }
 }
 
+/// The number of a bucket since 1970.
+fn at(bucket: Bucket, key: &TallyKey) -> i64 {
+    (key.minute * MINUTE_MS / bucket.length_ms()).cast_signed()
+}
+
+/// Gives a bucket that changed the next number.
+fn number(transaction: &Transaction<'_>, (step, at): (i64, i64), now_ms: u64) -> rusqlite::Result<()> {
+    let rev: i64 = transaction
+        .prepare_cached("UPDATE counts_spool SET last = max(last + 1, ?1) RETURNING last")?
+        .query_row([now_ms.cast_signed()], |row| row.get(0))?;
+    transaction
+        .prepare_cached("INSERT OR REPLACE INTO counts_changes (step, at, rev) VALUES (?1, ?2, ?3)")?
+        .execute(params![step, at, rev])?;
+    Ok(())
+}
+
+/// Adds to a bucket's rows; whether it was over already.
 fn add(
     transaction: &Transaction<'_>,
     bucket: Bucket,
     (key, app, value): (&TallyKey, i64, i64),
     count: Count,
-) -> rusqlite::Result<()> {
-    let at = (key.minute * MINUTE_MS / bucket.length_ms()).cast_signed();
+) -> rusqlite::Result<bool> {
+    let at = at(bucket, key);
     let (step, dimension) = (bucket.code(), key.dimension.code());
     let known: Option<bool> = transaction
         .prepare_cached("SELECT closed FROM traffic_buckets WHERE step = ?1 AND at = ?2")?
@@ -114,7 +138,7 @@ fn add(
             )?
             .execute(params![step, dimension, at, app, value, all, refused])?;
         if added > 0 {
-            return Ok(());
+            return Ok(true);
         }
         value = OTHERS;
     }
@@ -124,7 +148,7 @@ fn add(
              ON CONFLICT DO UPDATE SET n = n + excluded.n, refused = refused + excluded.refused",
         )?
         .execute(params![step, dimension, at, app, value, all, refused])?;
-    Ok(())
+    Ok(known == Some(true))
 }
 
 /// Adds up what is small in buckets that are over.
@@ -147,6 +171,7 @@ fn close(transaction: &Transaction<'_>, bucket: Bucket, now_ms: u64) -> rusqlite
         transaction
             .prepare_cached("UPDATE traffic_buckets SET closed = 1 WHERE step = ?1 AND at = ?2")?
             .execute(params![bucket.code(), at])?;
+        number(transaction, (bucket.code(), at), now_ms)?;
     }
     Ok(())
 }
@@ -228,10 +253,7 @@ fn shift(
 /// Deletes buckets that are too old, a few at a time: a clock that is ahead for a moment must not empty the tables. With twice as many as there
 /// should be, which a clock that jumps can make, the oldest go at once.
 fn prune(transaction: &Transaction<'_>, bucket: Bucket, now_ms: u64) -> rusqlite::Result<()> {
-    let kept = match bucket {
-        Bucket::Minute => TRAFFIC_MINUTES_MAX,
-        Bucket::Hour => TRAFFIC_HOURS_MAX,
-    } as u64;
+    let kept = bucket.kept();
     let first = (now_ms / bucket.length_ms()).saturating_sub(kept).cast_signed();
     let count: i64 = transaction
         .prepare_cached("SELECT count(*) FROM traffic_buckets WHERE step = ?1")?
@@ -249,9 +271,11 @@ fn prune(transaction: &Transaction<'_>, bucket: Bucket, now_ms: u64) -> rusqlite
                 .prepare_cached("DELETE FROM traffic WHERE step = ?1 AND dimension = ?2 AND at = ?3")?
                 .execute(params![bucket.code(), dimension.code(), at])?;
         }
-        transaction
-            .prepare_cached("DELETE FROM traffic_buckets WHERE step = ?1 AND at = ?2")?
-            .execute(params![bucket.code(), at])?;
+        for table in ["traffic_buckets", "counts_changes"] {
+            transaction
+                .prepare_cached(&format!("DELETE FROM {table} WHERE step = ?1 AND at = ?2"))?
+                .execute(params![bucket.code(), at])?;
+        }
     }
     Ok(())
 }

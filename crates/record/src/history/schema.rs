@@ -28,6 +28,7 @@ pub(super) fn open_writer(path: &Path) -> rusqlite::Result<Connection> {
         _ => {}
     }
     number_rows(&connection)?;
+    number_counts(&connection)?;
     // Reads the schema and the end of each tree, which finds a file that is no database or was cut short.
     connection.query_row(
         "SELECT count(*) FROM (SELECT id FROM requests ORDER BY id DESC LIMIT 1)",
@@ -47,6 +48,26 @@ fn number_rows(connection: &Connection) -> rusqlite::Result<()> {
         [new_epoch()],
     )?;
     Ok(())
+}
+
+/// Gives the counts a name of their own, and numbers to buckets that have none: of before there were numbers, or of a version that does not look at
+/// them. Such a version may also have added to the last minutes that have one.
+fn number_counts(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(COUNTS_SPOOL)?;
+    connection.execute(
+        "INSERT OR IGNORE INTO counts_spool (only_row, life, last) VALUES (0, ?1, 0)",
+        [new_epoch()],
+    )?;
+    connection.execute_batch(
+        "BEGIN;
+         DELETE FROM counts_changes WHERE (step, at) NOT IN (SELECT step, at FROM traffic_buckets);
+         DELETE FROM counts_changes WHERE step = 0 AND at >= (SELECT max(at) - 2 FROM counts_changes WHERE step = 0);
+         INSERT INTO counts_changes (step, at, rev)
+         SELECT step, at, (SELECT last FROM counts_spool) + row_number() OVER (ORDER BY step DESC, at)
+         FROM traffic_buckets WHERE (step = 0 OR closed = 1) AND (step, at) NOT IN (SELECT step, at FROM counts_changes);
+         UPDATE counts_spool SET last = max(last, ifnull((SELECT max(rev) FROM counts_changes), 0));
+         COMMIT;",
+    )
 }
 
 /// The epoch and the number of the last row.
@@ -76,6 +97,7 @@ pub(super) fn open_copies(path: &Path) -> rusqlite::Result<Connection> {
         ))?;
     }
     connection.execute_batch(FLOORS)?;
+    connection.execute_batch(COPIED_COUNTS)?;
     number_rows(&connection)?;
     Ok(connection)
 }
@@ -173,6 +195,57 @@ const SPOOL: &str = "
         epoch    INTEGER NOT NULL,
         last     INTEGER NOT NULL
     );
+";
+
+/// Which counts these are, and the order in which minutes, and hours that are over, were last changed. Versions before do not look at it. Numbers are times where
+/// these are larger: a database that was put back from a backup goes on above what was read of it.
+const COUNTS_SPOOL: &str = "
+    CREATE TABLE IF NOT EXISTS counts_spool (
+        only_row INTEGER PRIMARY KEY CHECK (only_row = 0),
+        life     INTEGER NOT NULL,
+        last     INTEGER NOT NULL
+    );
+    CREATE TABLE IF NOT EXISTS counts_changes (
+        step INTEGER NOT NULL,
+        at   INTEGER NOT NULL,
+        rev  INTEGER NOT NULL,
+        PRIMARY KEY (step, at)
+    ) WITHOUT ROWID;
+    CREATE UNIQUE INDEX IF NOT EXISTS counts_changes_rev ON counts_changes (rev);
+";
+
+/// Counts of other nodes: of which database of which node (`told` is what others are told of its name), each bucket once, and how far each node
+/// was read. Made where they are not, and apart from what versions before look at: these give numbers of nodes to others.
+const COPIED_COUNTS: &str = "
+    CREATE TABLE IF NOT EXISTS counts_lives (
+        copy     INTEGER PRIMARY KEY AUTOINCREMENT,
+        node     TEXT NOT NULL,
+        life     INTEGER NOT NULL,
+        told     INTEGER NOT NULL,
+        upto     INTEGER NOT NULL DEFAULT 0,
+        until_ms INTEGER NOT NULL DEFAULT 0,
+        buckets  INTEGER NOT NULL DEFAULT 0,
+        bytes    INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (node, life)
+    );
+    CREATE TABLE IF NOT EXISTS counts (
+        seq  INTEGER PRIMARY KEY AUTOINCREMENT,
+        copy INTEGER NOT NULL,
+        step INTEGER NOT NULL,
+        at   INTEGER NOT NULL,
+        rev  INTEGER NOT NULL,
+        body BLOB NOT NULL
+    );
+    CREATE UNIQUE INDEX IF NOT EXISTS counts_once ON counts (copy, step, at);
+    CREATE INDEX IF NOT EXISTS counts_oldest ON counts (step, at, copy);
+    CREATE INDEX IF NOT EXISTS counts_order ON counts (copy, seq);
+    CREATE TABLE IF NOT EXISTS counts_marks (
+        node  TEXT NOT NULL,
+        via   TEXT NOT NULL,
+        epoch INTEGER NOT NULL,
+        seq   INTEGER NOT NULL,
+        PRIMARY KEY (node, via)
+    ) WITHOUT ROWID;
 ";
 
 /// Beside what a history has: whose row it is, how far each node was read, directly (`via` is empty) or from another's copy, and what is kept

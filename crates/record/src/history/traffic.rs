@@ -8,8 +8,7 @@ use rusqlite::{Connection, params_from_iter};
 use super::{History, Shared, name_context};
 use crate::RecordError;
 use crate::traffic::{
-    ACTIONS, Bucket, By, Dimension, HOUR_MS, OTHERS, Traffic, TrafficOthers, TrafficQuery, TrafficSeries,
-    TrafficTotals, class_name, status_name,
+    Bucket, By, Dimension, HOUR_MS, OTHERS, Traffic, TrafficQuery, TrafficSeries, TrafficTotals, value_name,
 };
 
 /// One sum of the database: where it belongs, and how much it is.
@@ -23,13 +22,7 @@ impl History {
     /// Requests over time. A question that nobody should answer is answered with nothing.
     pub fn traffic(&self, query: &TrafficQuery) -> Result<Traffic, RecordError> {
         let points = query.points();
-        let mut traffic = Traffic {
-            from_ms: query.from_ms,
-            to_ms: query.to_ms,
-            step_ms: query.step_ms,
-            others: TrafficOthers { total: 0, points: vec![0; points] },
-            ..Traffic::default()
-        };
+        let mut traffic = Traffic::none(query);
         if points == 0 {
             return Ok(traffic);
         }
@@ -67,16 +60,7 @@ impl History {
     }
 
     fn key_name(&self, by: By, key: i64, names: &HashMap<i64, Vec<u8>>) -> String {
-        let value = key.cast_unsigned();
         match by {
-            By::Action => {
-                let action = usize::try_from(value).ok().and_then(|value| ACTIONS.get(value));
-                action.map_or_else(|| String::from("unknown"), |action| action.as_str().to_owned())
-            }
-            By::Status => status_name(value),
-            By::Class => class_name(value),
-            By::Rule => value.to_string(),
-            By::Node | By::Site => String::from("all"),
             By::App | By::Country if key == 0 => String::from("unknown"),
             By::App | By::Country => {
                 let opened = names.get(&key).and_then(|sealed| {
@@ -85,6 +69,7 @@ impl History {
                 });
                 opened.unwrap_or_else(|| String::from("unreadable"))
             }
+            _ => value_name(by, key),
         }
     }
 }
@@ -110,20 +95,11 @@ fn rows_of(shared: &Shared, query: &TrafficQuery, dimension: Dimension) -> (Stri
 
 fn totals(connection: &Connection, shared: &Shared, query: &TrafficQuery) -> rusqlite::Result<TrafficTotals> {
     let mut totals = TrafficTotals::default();
-    for (value, n, refused) in by_value(connection, shared, query, Dimension::Action)? {
-        totals.requests += n;
-        totals.refused += refused;
-        match value {
-            1 => totals.observed += n,
-            2 => totals.challenged += n,
-            3 => totals.throttled += n,
-            _ => {}
+    for dimension in [Dimension::Action, Dimension::Status, Dimension::Dropped] {
+        for (value, n, refused) in by_value(connection, shared, query, dimension)? {
+            totals.count(dimension, value, n, refused);
         }
     }
-    for (value, n, refused) in by_value(connection, shared, query, Dimension::Status)? {
-        totals.errors += if value == 5 { n.saturating_sub(refused) } else { 0 };
-    }
-    totals.dropped = by_value(connection, shared, query, Dimension::Dropped)?.iter().map(|row| row.1).sum();
     Ok(totals)
 }
 
@@ -145,14 +121,11 @@ fn by_value(
 
 /// How many of each kind in each step.
 fn sums(connection: &Connection, shared: &Shared, query: &TrafficQuery) -> rusqlite::Result<Vec<Sum>> {
-    let (dimension, key) = match query.by {
-        By::Action => (Dimension::Action, "value"),
-        By::App => (Dimension::Action, "app"),
-        By::Node | By::Site => (Dimension::Action, "0"),
-        By::Status => (Dimension::Status, "value"),
-        By::Country => (Dimension::Country, "value"),
-        By::Rule => (Dimension::Rule, "value"),
-        By::Class => (Dimension::Class, "value"),
+    let dimension = Dimension::of(query.by);
+    let key = match query.by {
+        By::App => "app",
+        By::Node | By::Site => "0",
+        _ => "value",
     };
     let count = if query.refused { "refused" } else { "n" };
     let (conditions, values) = rows_of(shared, query, dimension);
@@ -173,17 +146,19 @@ fn sums(connection: &Connection, shared: &Shared, query: &TrafficQuery) -> rusql
     rows.collect()
 }
 
-/// The oldest minute of which anything is known; the oldest hour where minutes are gone.
 fn begins_ms(connection: &Connection) -> rusqlite::Result<Option<u64>> {
     let mut statement = connection.prepare_cached("SELECT min(at) FROM traffic_buckets WHERE step = ?1")?;
-    let mut oldest = |bucket: Bucket| -> rusqlite::Result<Option<u64>> {
-        let at: Option<i64> = statement.query_row([bucket.code()], |row| row.get(0))?;
-        Ok(at.map(|at| at.unsigned_abs().saturating_mul(bucket.length_ms())))
-    };
-    let (minute, hour) = (oldest(Bucket::Minute)?, oldest(Bucket::Hour)?);
+    let mut oldest = |bucket: Bucket| statement.query_row([bucket.code()], |row| row.get(0));
+    Ok(begins(oldest(Bucket::Minute)?, oldest(Bucket::Hour)?))
+}
+
+/// The oldest minute of which anything is known; the oldest hour where minutes are gone.
+pub(super) fn begins(minute: Option<i64>, hour: Option<i64>) -> Option<u64> {
+    let minute = minute.map(|at| Bucket::Minute.begins_ms(at));
+    let hour = hour.map(|at| Bucket::Hour.begins_ms(at));
     // A request is counted in both: the minute lies in the hour unless older minutes were dropped.
     let within = |minute: &u64| hour.is_none_or(|hour| *minute < hour.saturating_add(HOUR_MS));
-    Ok(minute.filter(within).or(hour))
+    minute.filter(within).or(hour)
 }
 
 fn names(connection: &Connection) -> rusqlite::Result<HashMap<i64, Vec<u8>>> {

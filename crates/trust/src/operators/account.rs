@@ -238,7 +238,7 @@ impl Account {
         if self.born.is_proven() && self.born.id() != self.id || provided != by.starts_with(PROVIDER) {
             return Err("an account was born otherwise");
         }
-        if !self.via.values().flatten().all(|mark| hex(mark, 32)) {
+        if !self.via.values().flatten().all(|teller| hex(teller, 32)) {
             return Err("an account came by ways that cannot be");
         }
         if !self.shut.could_be() {
@@ -254,8 +254,8 @@ impl Account {
         let heeds = password.1.iter().flat_map(|password| &password.heeds);
         let hashes = tokens.keys().chain(gone_tokens.keys()).chain(recovery).all(|hash| hex(hash, 64));
         let named = tokens.values().all(|token| valid_name(&token.name));
-        let marks = heeds.clone().all(|id| hex(id, 16)) && heeds.count() <= HEEDED_MAX;
-        if !hashes || !named || !marks || !gone_passkeys.iter().all(|hash| hex(hash, 32)) {
+        let heeded = heeds.clone().all(|id| hex(id, 16)) && heeds.count() <= HEEDED_MAX;
+        if !hashes || !named || !heeded || !gone_passkeys.iter().all(|hash| hex(hash, 32)) {
             return Err("an account has a credential that could not be one");
         }
         Ok(())

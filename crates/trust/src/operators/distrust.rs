@@ -4,7 +4,7 @@
 //! follows is computed from these and from what stands in each account, so that it cannot be missed and may be repeated.
 //!
 //! INVARIANT: no clock and no word of the revoked node decides. A password counts if who set it knew of all revocations; what was told
-//! is marked by each receiver with who told it, so that the mark of a thief is on all that came from it, by whatever way.
+//! is noted by each receiver with who told it, its tellers, so that a thief is among those of all that came from it, by whatever way.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -72,9 +72,9 @@ impl Distrust {
 
     /// Whether something came by a revoked node. What came by more than nodes can be on the way was made up.
     fn is_on(&self, via: Option<&BTreeSet<String>>) -> bool {
-        let is_revoked = |mark: &String| {
+        let is_revoked = |teller: &String| {
             self.nodes.iter().any(|(place, successors)| {
-                mark.strip_prefix(place.as_str()).is_some_and(|key| !successors.contains(key))
+                teller.strip_prefix(place.as_str()).is_some_and(|key| !successors.contains(key))
             })
         };
         via.is_some_and(|via| via.len() > VIA_MAX || via.iter().any(is_revoked))
@@ -85,18 +85,18 @@ impl Account {
     /// The account, noted as heard from a control node that signed with this key.
     #[must_use]
     pub fn told_by(mut self, node: &str, key: &str) -> Self {
-        let mark = format!("{}{}", brief(node), brief(key));
+        let teller = format!("{}{}", brief(node), brief(key));
         let told = std::mem::take(&mut self.via);
-        let marked = |part: String| {
+        let noted = |part: String| {
             let mut via = told.get(&part).cloned().unwrap_or_default();
             // So many are enough to tell that they were made up.
             while via.len() > VIA_MAX + 1 {
                 via.pop_last();
             }
-            via.insert(mark.clone());
+            via.insert(teller.clone());
             (part, via)
         };
-        self.via = self.parts().into_iter().map(marked).collect();
+        self.via = self.parts().into_iter().map(noted).collect();
         // What only a node itself knows is nothing that another can say.
         (self.doubts, self.doubtful) = (0, false);
         self
