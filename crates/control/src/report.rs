@@ -32,7 +32,7 @@ pub struct Report {
     /// The app that it is about; all without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<String>,
-    /// Whose clock it is written by: `UTC`, a distance from it as `+01:00`, or a rule as POSIX has it for `TZ`.
+    /// Whose clock it is written by: `UTC`, a distance from it as `+01:00`, a name as `Europe/Berlin`, or a rule as POSIX has it for `TZ`.
     #[serde(default)]
     pub time_zone: String,
     /// From here on, in Unix milliseconds.

@@ -1,11 +1,17 @@
 //! Clocks of people: how far before UTC they are, and when that changes. Pure.
 //!
-//! A zone is a distance from UTC, or a rule as POSIX has it for `TZ` (RFC 9636, section 3.3.1): `CET-1CEST,M3.5.0,M10.5.0/3`.
+//! A zone is a distance from UTC, a name of the time zone database (`Europe/Berlin`), or a rule as POSIX has it for `TZ` (RFC 9636, section
+//! 3.3.1): `CET-1CEST,M3.5.0,M10.5.0/3`.
 //!
-//! INVARIANT: what a zone says stands in the settings, all of it. No file of the machine is read, so that no two nodes disagree about an hour.
+//! INVARIANT: no file of the machine is read. Names are those of the database that the program brings, so that no two nodes of one version
+//! disagree about an hour.
 
 use std::fmt;
 
+use jiff::Timestamp;
+use jiff::civil::{DateTime, Time, date};
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone, TimeZoneTransition};
+use phalanx_policy::suggest::nearest;
 use phalanx_record::rfc3339;
 
 /// How far a clock is before UTC, at any time.
@@ -13,89 +19,56 @@ use phalanx_record::rfc3339;
 pub struct Zone {
     /// As it is written; what [`Zone::parse`] reads.
     text: String,
-    standard: Clock,
-    summer: Option<Summer>,
-}
-
-/// One of the two clocks of a zone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Clock {
-    name: String,
-    /// Before UTC.
-    offset_minutes: i64,
-}
-
-/// The other clock, and when it is looked at. It may be the slower one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Summer {
-    clock: Clock,
-    begins: Change,
-    ends: Change,
-}
-
-/// When a clock changes, each year.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Change {
-    day: Day,
-    /// After midnight of the clock that is left.
-    minute: i64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Day {
-    /// A weekday, 0 for Sunday, of a month: the first to the fourth, or, with 5, the last.
-    Weekday { month: i64, week: i64, weekday: i64 },
-    /// From 1 to 365; the 29th of February is never counted.
-    Julian(i64),
-    /// From 0 to 365, with the 29th of February.
-    Counted(i64),
+    clock: TimeZone,
 }
 
 impl Zone {
     /// A clock that never changes.
     pub fn fixed(offset_minutes: i16) -> Self {
-        let offset_minutes = i64::from(offset_minutes);
-        let text = if offset_minutes == 0 { "UTC".to_owned() } else { distance(offset_minutes) };
-        let name = if offset_minutes == 0 { text.clone() } else { format!("UTC{text}") };
-        Self { text, standard: Clock { name, offset_minutes }, summer: None }
+        let minutes = i32::from(offset_minutes);
+        let text = if minutes == 0 { "UTC".to_owned() } else { distance(minutes) };
+        let offset = Offset::from_seconds(minutes * 60).unwrap_or(Offset::UTC);
+        Self { text, clock: TimeZone::fixed(offset) }
     }
 
-    /// Reads a distance from UTC, or a rule.
+    /// Reads a distance from UTC, a name or a rule.
     ///
     /// # Errors
     /// A sentence that says what is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
         let is_distance = text == "UTC" || text == "Z" || text.starts_with(['+', '-']);
-        if is_distance { parse_offset(text).map(Self::fixed) } else { Self::parse_rule(text) }
+        if is_distance { parse_offset(text).map(Self::fixed) } else { Self::parse_place(text) }
     }
 
-    /// Reads a rule.
+    /// Reads a name or a rule.
     ///
     /// # Errors
-    /// A sentence that says what is wrong.
-    pub fn parse_rule(text: &str) -> Result<Self, String> {
+    /// A sentence that says what is wrong, and which name may be meant.
+    pub fn parse_place(text: &str) -> Result<Self, String> {
         let shown: String = text.chars().take(TEXT_BYTES_MAX).flat_map(char::escape_debug).collect();
-        let wrong = |why: &str| format!("`{shown}` is no rule of a clock: {why}");
         if text.len() > TEXT_BYTES_MAX {
-            return Err(wrong("it is too long"));
+            return Err(format!("`{shown}` is no time zone: it is too long"));
         }
-        let (standard, rest) =
-            clock(text).ok_or_else(|| wrong("it does not begin with a name and a distance, as `CET-1`"))?;
-        let Some(offset_minutes) = standard.1 else {
-            return Err(wrong("after the name it has no distance from UTC"));
+        if let Ok(clock) = TimeZone::get(text) {
+            let name = clock.iana_name().unwrap_or(text).to_owned();
+            return Ok(Self { text: name, clock });
+        }
+        let wrong = |why: &str| format!("`{shown}` is no rule of a clock: {why}");
+        let Ok(clock) = TimeZone::posix(text) else {
+            let meant = meant(text).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+            return Err(format!(
+                "`{shown}` is neither the name of a time zone nor the rule of a clock{meant}"
+            ));
         };
-        let standard = Clock { name: standard.0.to_owned(), offset_minutes };
-        if ["UTC", "GMT"].contains(&&*standard.name) && offset_minutes != 0 {
+        let zone = Self { text: text.to_owned(), clock };
+        let offsets = zone.offsets();
+        if ["UTC", "GMT"].iter().any(|name| text.starts_with(name)) && offsets.first() != Some(&0) {
             return Err(wrong(
-                "in a rule the sign is turned round, west is +; write `utc_offset` for a distance from UTC",
+                "the sign is turned round there, west is +; write `utc_offset` for a distance from UTC",
             ));
         }
-        let mut zone = Self { text: text.to_owned(), standard, summer: None };
-        if !rest.is_empty() {
-            zone.summer = Some(summer(rest, offset_minutes).map_err(wrong)?);
-        }
-        if zone.extremes().any(|minutes| minutes.abs() > OFFSET_MINUTES_MAX) {
-            return Err(wrong("no clock is more than 14 hours from UTC"));
+        if offsets.iter().any(|seconds| seconds.abs() > OFFSET_S_MAX || seconds % 60 != 0) {
+            return Err(wrong("no clock is more than 14 hours from UTC, or by part of a minute"));
         }
         if !zone.changes_apart() {
             return Err(wrong("its clock goes by more than 3 hours at once, or twice within a week"));
@@ -105,17 +78,29 @@ impl Zone {
 
     /// Its name, for people.
     pub fn name(&self) -> String {
-        match &self.summer {
-            Some(summer) => format!("{}/{}", self.standard.name, summer.clock.name),
-            None => self.standard.name.clone(),
+        if self.clock.iana_name().is_some() {
+            return self.text.clone();
         }
+        if self.clock.to_fixed_offset().is_ok() {
+            return self.distance_at(0);
+        }
+        let mut clocks: Vec<(bool, String)> = [SOME_JANUARY_S, SOME_JULY_S]
+            .map(|at_s| {
+                let info = self.clock.to_offset_info(timestamp(at_s * 1_000)).abbreviation().to_owned();
+                let is_summer = self.clock.to_offset_info(timestamp(at_s * 1_000)).dst().is_dst();
+                (is_summer, info)
+            })
+            .into();
+        clocks.sort();
+        clocks.dedup();
+        clocks.into_iter().map(|(_, name)| name).collect::<Vec<_>>().join("/")
     }
 
     /// How far its clock is before UTC at that time, for people: `UTC+01:00`.
     pub fn distance_at(&self, at_ms: u64) -> String {
         match self.offset_ms(signed(at_ms)) / MINUTE_MS {
             0 => "UTC".to_owned(),
-            minutes => format!("UTC{}", distance(minutes)),
+            minutes => format!("UTC{}", distance(i32::try_from(minutes).unwrap_or_default())),
         }
     }
 
@@ -133,7 +118,10 @@ impl Zone {
     pub fn rfc3339(&self, at_ms: u64) -> String {
         match self.offset_ms(signed(at_ms)) / MINUTE_MS {
             0 => rfc3339(at_ms),
-            minutes => format!("{}{}", self.local(at_ms).trim_end_matches('Z'), distance(minutes)),
+            minutes => {
+                let distance = distance(i32::try_from(minutes).unwrap_or_default());
+                format!("{}{distance}", self.local(at_ms).trim_end_matches('Z'))
+            }
         }
     }
 
@@ -146,17 +134,18 @@ impl Zone {
     /// When its clock first shows that minute of the day, or has gone beyond it: an hour that does not exist is over when it would
     /// begin, and of one that is there twice it is the first. Never decreases with day and minute.
     pub(crate) fn first_at(&self, day: i64, minute: i64) -> u64 {
-        let local = day * DAY_MS + minute * MINUTE_MS;
-        let (most, least) = self
-            .extremes()
-            .fold((i64::MIN, i64::MAX), |(most, least), minutes| (most.max(minutes), least.min(minutes)));
-        // Before `begins` no clock of the zone shows it, from `ends` on each does. Between them only a change can make it shown.
-        let (begins, ends) = (local - most * MINUTE_MS, local - least * MINUTE_MS);
-        let changes =
-            self.changes_near(begins).map(|(at_ms, _)| at_ms).filter(|at_ms| (begins..ends).contains(at_ms));
-        let candidates = changes.chain([begins, ends]);
-        let shows = |at_ms: &i64| at_ms + self.offset_ms(*at_ms) >= local;
-        u64::try_from(candidates.filter(shows).min().unwrap_or(ends)).unwrap_or_default()
+        let local_ms = day * DAY_MS + minute * MINUTE_MS;
+        let at_ms = match self.clock.to_ambiguous_timestamp(civil(local_ms)).offset() {
+            AmbiguousOffset::Unambiguous { offset } => local_ms - offset_ms(offset),
+            AmbiguousOffset::Fold { before, .. } => local_ms - offset_ms(before),
+            // Read by the clock of before it is after the change.
+            AmbiguousOffset::Gap { before, .. } => {
+                let after = timestamp(local_ms - offset_ms(before) + 1);
+                let change = self.clock.preceding(after).next();
+                change.map_or(after, |change| change.timestamp()).as_millisecond()
+            }
+        };
+        u64::try_from(at_ms).unwrap_or_default()
     }
 
     fn local(&self, at_ms: u64) -> String {
@@ -165,44 +154,29 @@ impl Zone {
     }
 
     fn offset_ms(&self, at_ms: i64) -> i64 {
-        let latest = self
-            .changes_near(at_ms)
-            .filter(|(change_ms, _)| *change_ms <= at_ms)
-            .max_by_key(|(change_ms, _)| *change_ms);
-        latest.map_or(self.standard.offset_minutes, |(_, minutes)| minutes) * MINUTE_MS
+        offset_ms(self.clock.to_offset(timestamp(at_ms)))
     }
 
-    /// Changes of that year, the one before and the one after, and the minutes before UTC from then on.
-    fn changes_near(&self, at_ms: i64) -> impl Iterator<Item = (i64, i64)> {
-        let year = year_of(at_ms.div_euclid(DAY_MS));
-        self.summer
-            .iter()
-            .flat_map(move |summer| (year - 1..=year + 1).flat_map(|year| self.changes(summer, year)))
-    }
-
-    fn changes(&self, summer: &Summer, year: i64) -> [(i64, i64); 2] {
-        let (standard, other) = (self.standard.offset_minutes, summer.clock.offset_minutes);
-        let at_ms =
-            |change: Change, left: i64| change.day.of(year) * DAY_MS + (change.minute - left) * MINUTE_MS;
-        [(at_ms(summer.begins, standard), other), (at_ms(summer.ends, other), standard)]
-    }
-
-    fn extremes(&self) -> impl Iterator<Item = i64> {
-        [Some(&self.standard), self.summer.as_ref().map(|summer| &summer.clock)]
-            .into_iter()
-            .flatten()
-            .map(|clock| clock.offset_minutes)
+    /// Seconds before UTC of the clocks that it has within a year, first that of the standard time.
+    fn offsets(&self) -> Vec<i32> {
+        let mut clocks = [SOME_JANUARY_S, SOME_JULY_S].map(|at_s| {
+            let info = self.clock.to_offset_info(timestamp(at_s * 1_000));
+            (info.dst().is_dst(), info.offset().seconds())
+        });
+        clocks.sort_unstable();
+        clocks.map(|(_, seconds)| seconds).into()
     }
 
     /// Whether days stay days: the clock goes by a few hours at most, and not again at once. All years are looked at, as their weekdays differ.
     fn changes_apart(&self) -> bool {
-        let Some(summer) = &self.summer else { return true };
-        let step = (summer.clock.offset_minutes - self.standard.offset_minutes).abs();
-        let mut changes: Vec<i64> =
-            (1970..2370).flat_map(|year| self.changes(summer, year)).map(|(at_ms, _)| at_ms).collect();
-        changes.sort_unstable();
-        step <= STEP_MINUTES_MAX
-            && changes.iter().zip(changes.iter().skip(1)).all(|(one, next)| next - one >= 7 * DAY_MS)
+        let until = timestamp(AT_MS_MAX_RULES);
+        let changes: Vec<TimeZoneTransition<'_>> =
+            self.clock.following(timestamp(0)).take_while(|change| change.timestamp() < until).collect();
+        changes.iter().zip(changes.iter().skip(1)).all(|(one, next)| {
+            let apart_ms = next.timestamp().as_millisecond() - one.timestamp().as_millisecond();
+            let step_s = next.offset().seconds() - one.offset().seconds();
+            apart_ms >= 7 * DAY_MS && step_s.abs() <= STEP_S_MAX
+        })
     }
 }
 
@@ -218,25 +192,14 @@ impl fmt::Display for Zone {
     }
 }
 
-impl Day {
-    /// Its number from 1970 on.
-    fn of(self, year: i64) -> i64 {
-        match self {
-            Self::Weekday { month, week, weekday } => {
-                let first = day_number(year, month, 1);
-                // 1970 began on a Thursday.
-                let day = first + (weekday - (first + 4)).rem_euclid(7) + (week - 1) * 7;
-                let next_month =
-                    if month == 12 { day_number(year + 1, 1, 1) } else { day_number(year, month + 1, 1) };
-                if day < next_month { day } else { day - 7 }
-            }
-            Self::Julian(day) => {
-                let after_february = is_leap(year) && day >= 60;
-                day_number(year, 1, 1) + day - 1 + i64::from(after_february)
-            }
-            Self::Counted(day) => day_number(year, 1, 1) + day,
-        }
-    }
+/// The name that somebody meant: of a place alone, or with a slip of the fingers.
+fn meant(text: &str) -> Option<String> {
+    let names: Vec<String> = jiff::tz::db().available().map(|name| name.as_str().to_owned()).collect();
+    let city = |name: &&String| {
+        name.rsplit('/').next().is_some_and(|city| city.eq_ignore_ascii_case(&text.replace(' ', "_")))
+    };
+    let by_city = names.iter().find(city).map(String::as_str);
+    by_city.or_else(|| nearest(text, names.iter().map(String::as_str))).map(str::to_owned)
 }
 
 /// Reads `UTC`, `+01:00`, `-03:30`: minutes before UTC, up to 14 hours.
@@ -268,122 +231,30 @@ pub fn parse_offset(text: &str) -> Result<i16, String> {
     Ok(sign * (hours * 60 + minutes))
 }
 
-/// A name, the minutes before UTC if they are said, and what follows.
-fn clock(text: &str) -> Option<((&str, Option<i64>), &str)> {
-    let (name, rest) = match text.strip_prefix('<') {
-        Some(quoted) => quoted.split_once('>')?,
-        None => text.split_at(text.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(text.len())),
-    };
-    let is_name =
-        name.len() >= 3 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-".contains(&byte));
-    if !is_name {
-        return None;
-    }
-    if rest.is_empty()
-        || rest.starts_with(',')
-        || rest.starts_with(|c: char| c.is_ascii_alphabetic() || c == '<')
-    {
-        return Some(((name, None), rest));
-    }
-    let (minutes, rest) = minutes(rest, 24)?;
-    // POSIX counts what is added to the clock to get UTC.
-    Some(((name, Some(-minutes)), rest))
-}
-
-/// The second clock of a rule, and its two changes.
-fn summer(text: &str, standard_minutes: i64) -> Result<Summer, &'static str> {
-    let ((name, offset_minutes), rest) = clock(text)
-        .ok_or("the name of its second clock has less than three letters, or its distance is wrong")?;
-    let offset_minutes = offset_minutes.unwrap_or(standard_minutes + 60);
-    let clock = Clock { name: name.to_owned(), offset_minutes };
-    let changes = rest.strip_prefix(',').and_then(|changes| changes.split_once(','));
-    let (begins, ends) =
-        changes.ok_or("it does not say when its clock changes, as `,M3.5.0,M10.5.0/3` does")?;
-    let read =
-        |text| change(text).ok_or("a day on which its clock changes is wrong; write it as in `M3.5.0/2`");
-    Ok(Summer { clock, begins: read(begins)?, ends: read(ends)? })
-}
-
-fn change(text: &str) -> Option<Change> {
-    let (day, time) = text.split_once('/').map_or((text, None), |(day, time)| (day, Some(time)));
-    let minute = match time {
-        None => 2 * 60,
-        Some(time) => minutes(time, 167).filter(|(_, rest)| rest.is_empty())?.0,
-    };
-    let within = |text: &str, least: i64, most: i64| {
-        let number =
-            text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<i64>().ok()).flatten();
-        number.filter(|number| (least..=most).contains(number))
-    };
-    let day = if let Some(of_month) = day.strip_prefix('M') {
-        let (month, rest) = of_month.split_once('.')?;
-        let (week, weekday) = rest.split_once('.')?;
-        Day::Weekday {
-            month: within(month, 1, 12)?,
-            week: within(week, 1, 5)?,
-            weekday: within(weekday, 0, 6)?,
-        }
-    } else if let Some(day) = day.strip_prefix('J') {
-        Day::Julian(within(day, 1, 365)?)
-    } else {
-        Day::Counted(within(day, 0, 365)?)
-    };
-    Some(Change { day, minute })
-}
-
-/// `[+-]hh[:mm]` as minutes, and what follows. Seconds are none that a clock of today has.
-fn minutes(text: &str, hours_max: i64) -> Option<(i64, &str)> {
-    let (sign, text) = match text.strip_prefix('-') {
-        Some(rest) => (-1, rest),
-        None => (1, text.strip_prefix('+').unwrap_or(text)),
-    };
-    let number = |text: &str, digits_max: usize, most: i64| {
-        let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()).min(digits_max);
-        let (digits, _) = text.split_at_checked(end)?;
-        Some((digits.parse::<i64>().ok().filter(|number| *number <= most)?, end))
-    };
-    let (hours, end) = number(text, 3, hours_max)?;
-    let (_, mut rest) = text.split_at_checked(end)?;
-    let mut minutes = 0;
-    if let Some(after) = rest.strip_prefix(':') {
-        let (read, end) = number(after, 2, 59)?;
-        (minutes, rest) = (read, after.split_at_checked(end)?.1);
-    }
-    Some((sign * (hours * 60 + minutes), rest))
-}
-
 /// `+01:00`.
-fn distance(minutes: i64) -> String {
+fn distance(minutes: i32) -> String {
     let sign = if minutes < 0 { '-' } else { '+' };
     let minutes = minutes.unsigned_abs();
     format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60)
 }
 
-/// The number of a day from 1970 on, by the Gregorian calendar.
-fn day_number(year: i64, month: i64, day: i64) -> i64 {
-    // Years begin in March, so that the day that is sometimes there is the last.
-    let (year, month) = if month < 3 { (year - 1, month + 9) } else { (year, month - 3) };
-    let leaps = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    year * 365 + leaps + (month * 153 + 2) / 5 + day - 719_469
+fn offset_ms(offset: Offset) -> i64 {
+    i64::from(offset.seconds()) * 1_000
 }
 
-fn year_of(day: i64) -> i64 {
-    // 400 years are 146,097 days. Off by one at the ends of years.
-    let mut year = 1970 + (day * 400).div_euclid(146_097);
-    while day_number(year, 1, 1) > day {
-        year -= 1;
-    }
-    while day_number(year + 1, 1, 1) <= day {
-        year += 1;
-    }
-    year
+/// Times beyond those of the program are its last.
+fn timestamp(at_ms: i64) -> Timestamp {
+    let last = i64::try_from(AT_MS_MAX).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(at_ms.clamp(-last, last)).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-fn is_leap(year: i64) -> bool {
-    day_number(year, 3, 1) - day_number(year, 2, 28) == 2
+/// The calendar's time that is so many milliseconds after 1970 began.
+fn civil(local_ms: i64) -> DateTime {
+    let begin = date(1970, 1, 1).to_datetime(Time::midnight());
+    begin.checked_add(jiff::SignedDuration::from_millis(local_ms)).unwrap_or(begin)
 }
 
-/// Times of this program are within 2^48.
+/// Times of this program are within 2^47, some 4,400 years.
 fn signed(at_ms: u64) -> i64 {
     i64::try_from(at_ms.min(AT_MS_MAX)).unwrap_or_default()
 }
@@ -391,11 +262,15 @@ fn signed(at_ms: u64) -> i64 {
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
 /// Far beyond all times that are asked for.
-const AT_MS_MAX: u64 = 1 << 48;
+const AT_MS_MAX: u64 = 1 << 47;
+/// All weekdays of all days are within 400 years.
+const AT_MS_MAX_RULES: i64 = 400 * 366 * DAY_MS;
+const SOME_JANUARY_S: i64 = 1_768_435_200;
+const SOME_JULY_S: i64 = 1_784_073_600;
 const TEXT_BYTES_MAX: usize = 64;
-const OFFSET_MINUTES_MAX: i64 = 14 * 60;
+const OFFSET_S_MAX: i32 = 14 * 3_600;
 /// Troll in Antarctica goes by two hours.
-const STEP_MINUTES_MAX: i64 = 3 * 60;
+const STEP_S_MAX: i32 = 3 * 3_600;
 
 #[cfg(test)]
 #[path = "zone_tests.rs"]

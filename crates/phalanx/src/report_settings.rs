@@ -34,7 +34,7 @@ pub(crate) struct RawReport {
     hour: Option<At<i64>>,
     /// How far the clock of that hour, and of the days, is before UTC, as in "+01:00". "UTC" if neither it nor `time_zone` is given.
     utc_offset: Option<At<String>>,
-    /// The rule of that clock where it changes twice a year, as POSIX has it for TZ: "CET-1CEST,M3.5.0,M10.5.0/3". In place of `utc_offset`.
+    /// Whose clock that is, as in "Europe/Berlin", or its rule as POSIX has it for TZ: "CET-1CEST,M3.5.0,M10.5.0/3". In place of `utc_offset`.
     time_zone: Option<At<String>>,
     /// Only requests for this app. All if not given.
     app: Option<At<String>>,
@@ -168,28 +168,20 @@ fn schedule(text: &Text<'_>, raw: &RawReport, faults: &mut Vec<Diagnostic>) -> S
     }
 }
 
-/// The clock of a report: of a distance from UTC, or of a rule.
+/// The clock of a report: of a distance from UTC, or of a place.
 fn zone(text: &Text<'_>, raw: &RawReport, faults: &mut Vec<Diagnostic>) -> Zone {
     let read = match (&raw.utc_offset, &raw.time_zone) {
         (Some(_), Some(rule)) => {
             let fault = text.error_at(&rule.span, "a report has `utc_offset` or `time_zone`, and not both");
-            Err(fault.with_help("leave `utc_offset` out: the rule says how far its clock is from UTC"))
+            Err(fault.with_help("leave `utc_offset` out: the zone says how far its clock is from UTC"))
         }
         (Some(offset), None) => parse_offset(&offset.value).map(Zone::fixed).map_err(|fault| {
             let fault = text.error_at(&offset.span, fault);
-            fault.with_help("a clock that changes twice a year has a `time_zone`, as in \"CET-1CEST,M3.5.0,M10.5.0/3\"")
+            fault.with_help("a clock that changes twice a year has a `time_zone`, as in \"Europe/Berlin\"")
         }),
-        (None, Some(rule)) => Zone::parse_rule(&rule.value).map_err(|fault| {
-            let fault = text.error_at(&rule.span, fault);
-            let help = "write it as in \"CET-1CEST,M3.5.0,M10.5.0/3\"";
-            match is_name(&rule.value) {
-                // Databases of zones differ from machine to machine, and a report goes once from any of them.
-                true => fault.with_help(format!(
-                    "{help}: names of zones are not read, so that all nodes have the same hours. `tail -n 1 /usr/share/zoneinfo/{}` prints the rule of that one, on a machine that has it",
-                    rule.value
-                )),
-                false => fault.with_help(help),
-            }
+        (None, Some(place)) => Zone::parse_place(&place.value).map_err(|fault| {
+            let fault = text.error_at(&place.span, fault);
+            fault.with_help("write it as in \"Europe/Berlin\", or \"CET-1CEST,M3.5.0,M10.5.0/3\"")
         }),
         (None, None) => Ok(Zone::default()),
     };
@@ -197,14 +189,6 @@ fn zone(text: &Text<'_>, raw: &RawReport, faults: &mut Vec<Diagnostic>) -> Zone 
         faults.push(fault);
         Zone::default()
     })
-}
-
-/// Whether it looks like `Europe/Berlin`.
-fn is_name(text: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_+-/".contains(&byte);
-    text.starts_with(|first: char| first.is_ascii_uppercase())
-        && text.contains('/')
-        && text.bytes().all(is_plain)
 }
 
 /// Reports about apps that the policy does not have.
@@ -270,8 +254,8 @@ mod tests {
             ("to = [\"nobody\"]", 2, "no receiver `nobody`"),
             ("to = [\"ops\"]\nhour = 24", 3, "from 0 to 23"),
             ("to = [\"ops\"]\nutc_offset = \"Europe/Berlin\"", 3, "no distance from UTC"),
-            ("to = [\"ops\"]\ntime_zone = \"Europe/Berlin\"", 3, "zoneinfo/Europe/Berlin"),
-            ("to = [\"ops\"]\ntime_zone = \"CET-1CEST\"", 3, "does not say when its clock changes"),
+            ("to = [\"ops\"]\ntime_zone = \"Berlin\"", 3, "did you mean `Europe/Berlin`?"),
+            ("to = [\"ops\"]\ntime_zone = \"AAA-15\"", 3, "no clock is more than 14 hours from UTC"),
             (
                 "to = [\"ops\"]\nutc_offset = \"+01:00\"\ntime_zone = \"CET-1CEST,M3.5.0,M10.5.0/3\"",
                 4,

@@ -121,9 +121,9 @@ pub struct Expiry {
 }
 
 impl Expiry {
-    /// Whole days that are left; negative once it is over.
+    /// Whole days that are left, 0 on the last; negative once it is over, which it is at its second.
     pub(crate) fn days_left(self, now_s: i64) -> i64 {
-        self.at_s.saturating_sub(now_s).div_euclid(86_400)
+        self.at_s.saturating_sub(now_s).saturating_sub(1).div_euclid(86_400)
     }
 }
 

@@ -6,7 +6,7 @@
 pub mod diagnostic;
 pub mod files;
 pub mod prefix;
-mod suggest;
+pub mod suggest;
 pub mod toml_text;
 pub mod units;
 pub mod upstream;

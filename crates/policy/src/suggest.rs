@@ -1,7 +1,7 @@
 //! Finds what someone probably meant to write.
 
 /// The candidate nearest to `written`, if one is near enough to be a slip of the fingers.
-pub(crate) fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = written.chars().count();
     if length > LENGTH_MAX {
         return None;

@@ -107,6 +107,13 @@ fn times_of_all_zones_follow_each_other_and_each_is_due_once() {
     }
 }
 
+#[test]
+fn times_of_all_places_follow_each_other_too() {
+    for name in jiff::tz::db().available() {
+        follows_without_gap(&schedule(Every::Day, 2, name.as_str()), at(2026, 1, 1, 0, 0), 1).unwrap();
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
