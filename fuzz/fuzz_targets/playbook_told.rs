@@ -18,12 +18,12 @@ use told::Told;
 #[path = "../../crates/control/src/playbook/machine.rs"]
 mod machine;
 #[allow(dead_code, reason = "only what is told is read")]
-#[path = "../../crates/control/src/reporting/marks.rs"]
-mod marks;
+#[path = "../../crates/control/src/reporting/deliveries.rs"]
+mod deliveries;
 #[path = "../../crates/control/src/playbook/told.rs"]
 mod told;
 mod reporting {
-    pub(crate) use crate::marks;
+    pub(crate) use crate::deliveries;
 }
 
 fuzz_target!(|data: &[u8]| {

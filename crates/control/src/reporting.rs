@@ -29,8 +29,8 @@ use crate::receiver::NotTold;
 use crate::receiver::mail::{Enclosed, Letter};
 use crate::report::Report;
 use crate::router::Control;
-use deliveries::{Deliveries, Delivery};
-use schedule::{Due, Form, Schedule};
+use deliveries::{Deliveries, Delivery, Due};
+use schedule::{Form, Schedule};
 
 /// What is to be sent, and what was.
 pub struct Reporting {

@@ -6,7 +6,16 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::schedule::Due;
+/// A report that is due, or was: when, and which time it is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Due {
+    /// When.
+    pub due_ms: u64,
+    /// From here on,
+    pub from_ms: u64,
+    /// until here, exclusive.
+    pub to_ms: u64,
+}
 
 /// How far a report has come.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@
 //!
 //! INVARIANT: the times of a schedule follow each other without gap or overlap, and each is due once.
 
+use super::deliveries::Due;
 use crate::zone::Zone;
 
 /// A report that is sent by itself.
@@ -40,17 +41,6 @@ pub enum Form {
     Csv,
     /// All of it for programs.
     Json,
-}
-
-/// A report that is due, or was: when, and which time it is about.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Due {
-    /// When.
-    pub due_ms: u64,
-    /// From here on,
-    pub from_ms: u64,
-    /// until here, exclusive.
-    pub to_ms: u64,
 }
 
 impl Schedule {
