@@ -37,8 +37,16 @@ struct Note {
     heard_ms: u64,
     /// Changed since it was told.
     is_changed: bool,
-    /// Changed while nobody named incidents.
-    is_unheard: bool,
+    /// How often it is still to be told, because it changed while nobody named incidents: a message may be lost, and nobody says that it came.
+    unheard: u8,
+}
+
+impl Note {
+    fn is_to_be_heard(&mut self, is_unheard: bool) {
+        if is_unheard {
+            self.unheard = UNHEARD_TOLD;
+        }
+    }
 }
 
 /// Who names incidents.
@@ -83,7 +91,7 @@ impl Docket {
         let is_unheard = self.namer(now_ms).is_none();
         let note = self.note(id, now_ms);
         note.is_changed = true;
-        note.is_unheard |= is_unheard;
+        note.is_to_be_heard(is_unheard);
         self.changes += 1;
         id
     }
@@ -147,7 +155,7 @@ impl Docket {
             self.closed.retain(|closed| closed.id != id);
             let is_unheard = is_news && self.forget_absorbed();
             let note = self.note(id, now_ms);
-            note.is_unheard |= is_unheard;
+            note.is_to_be_heard(is_unheard);
             if names && id == incident.id {
                 note.heard_ms = now_ms;
             }
@@ -186,7 +194,7 @@ impl Docket {
                 let quiet = note.told_ms.saturating_add(OFFERS_MS) <= now_ms;
                 let unnamed = note.heard_ms == 0 && note.since_ms.saturating_add(NAMED_MS) <= now_ms;
                 let lost = note.heard_ms > 0 && note.heard_ms.saturating_add(LOST_MS) <= now_ms;
-                quiet && (note.is_unheard || unnamed || lost)
+                quiet && (note.unheard > 0 || unnamed || lost)
             }
             (false, false) => note.is_changed && note.told_ms.saturating_add(OFFERS_MS) <= now_ms,
         };
@@ -196,7 +204,12 @@ impl Docket {
             if let Some(note) = self.notes.get_mut(id) {
                 note.told_ms = now_ms;
                 note.is_changed = false;
-                note.is_unheard &= !(names || has_namer);
+                // Who names tells all again anyway.
+                note.unheard = match (names, has_namer) {
+                    (true, _) => 0,
+                    (false, true) => note.unheard.saturating_sub(1),
+                    (false, false) => note.unheard,
+                };
             }
         }
         ids.into_iter().filter_map(|id| self.correlator.find(id).cloned()).collect()
@@ -298,6 +311,8 @@ const CHANGES_MS: u64 = 200;
 const AGAIN_MS: u64 = 10_000;
 /// How often a node that does not name incidents tells one.
 const OFFERS_MS: u64 = 2_000;
+/// How often what changed while nobody named incidents is told to who names them then.
+const UNHEARD_TOLD: u8 = 3;
 /// Within which time whoever names incidents has told one that others know.
 const NAMED_MS: u64 = 1_000;
 /// After this time it has forgotten it.
@@ -405,7 +420,9 @@ mod tests {
         // Whoever names it speaks first.
         let told: Vec<Incident> = all[0].incidents().map(|(one, _)| one.clone()).collect();
         all[2].hear(0, true, 7, told, 12_000);
-        run(&mut all, 12, 8, Some(0), None);
+        // What it answers is lost on the way.
+        assert_eq!(all[2].tick(false, 12_000).len(), 1);
+        run(&mut all, 13, 8, Some(0), None);
         for docket in &all {
             let (one, _) = docket.find(own).unwrap();
             assert_eq!((ids(docket), one.id, &one.evidence[..]), (vec![named], named, &[1, 2][..]));
