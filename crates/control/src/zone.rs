@@ -10,7 +10,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use jiff::civil::{DateTime, Time, date};
-use jiff::tz::{AmbiguousOffset, Offset, TimeZone, TimeZoneTransition};
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone, TimeZoneOffsetInfo, TimeZoneTransition};
 use phalanx_policy::suggest::nearest;
 use phalanx_record::rfc3339;
 
@@ -61,7 +61,7 @@ impl Zone {
             ));
         };
         let zone = Self { text: text.to_owned(), clock };
-        let offsets = zone.offsets();
+        let offsets = zone.clocks().map(|clock| clock.offset().seconds());
         if ["UTC", "GMT"].iter().any(|name| text.starts_with(name)) && offsets.first() != Some(&0) {
             return Err(wrong(
                 "the sign is turned round there, west is +; write `utc_offset` for a distance from UTC",
@@ -84,16 +84,8 @@ impl Zone {
         if self.clock.to_fixed_offset().is_ok() {
             return self.distance_at(0);
         }
-        let mut clocks: Vec<(bool, String)> = [SOME_JANUARY_S, SOME_JULY_S]
-            .map(|at_s| {
-                let info = self.clock.to_offset_info(timestamp(at_s * 1_000)).abbreviation().to_owned();
-                let is_summer = self.clock.to_offset_info(timestamp(at_s * 1_000)).dst().is_dst();
-                (is_summer, info)
-            })
-            .into();
-        clocks.sort();
-        clocks.dedup();
-        clocks.into_iter().map(|(_, name)| name).collect::<Vec<_>>().join("/")
+        let [standard, summer] = self.clocks().map(|clock| clock.abbreviation().to_owned());
+        if standard == summer { standard } else { format!("{standard}/{summer}") }
     }
 
     /// How far its clock is before UTC at that time, for people: `UTC+01:00`.
@@ -157,14 +149,12 @@ impl Zone {
         offset_ms(self.clock.to_offset(timestamp(at_ms)))
     }
 
-    /// Seconds before UTC of the clocks that it has within a year, first that of the standard time.
-    fn offsets(&self) -> Vec<i32> {
-        let mut clocks = [SOME_JANUARY_S, SOME_JULY_S].map(|at_s| {
-            let info = self.clock.to_offset_info(timestamp(at_s * 1_000));
-            (info.dst().is_dst(), info.offset().seconds())
-        });
-        clocks.sort_unstable();
-        clocks.map(|(_, seconds)| seconds).into()
+    /// The clocks that it has within a year, first that of the standard time.
+    fn clocks(&self) -> [TimeZoneOffsetInfo<'_>; 2] {
+        let mut clocks =
+            [SOME_JANUARY_S, SOME_JULY_S].map(|at_s| self.clock.to_offset_info(timestamp(at_s * 1_000)));
+        clocks.sort_by_key(|clock| clock.dst().is_dst());
+        clocks
     }
 
     /// Whether days stay days: the clock goes by a few hours at most, and not again at once. All years are looked at, as their weekdays differ.
